@@ -1,0 +1,79 @@
+"""What a loader is: the types that pass between the data pipeline and the training loop."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """One rank's batch of training patches, on the device the loader was built for.
+
+    The tensors belong to the loader and are valid until the next batch is asked for: a loader may
+    hand out the same buffers again. Clone what must live longer.
+    """
+
+    image: Tensor
+    """float32, N x 1 x D x H x W; ``channels_last_3d`` in memory where the layout is NDHWC."""
+    label: Tensor
+    """uint8, N x 1 x D x H x W: 0 background, 1 kidney, 2 tumour."""
+
+
+class Volume(NamedTuple):
+    """One whole evaluation case, on the device the loader was built for."""
+
+    case: str
+    """Name as in the file names: ``case_00003``."""
+    image: Tensor
+    """float32, 1 x 1 x D x H x W."""
+    label: Tensor
+    """uint8, 1 x 1 x D x H x W."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which part of the data a process reads: rank ``rank`` of ``world_size``."""
+
+    rank: int = 0
+    world_size: int = 1
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the endless stream of batches: ``step`` batches of epoch ``epoch`` are behind us."""
+
+    epoch: int = 1
+    """Counted from 1, as MLPerf logs it."""
+    step: int = 0
+    """Batches of this rank already consumed in this epoch (micro-batches under accumulation)."""
+
+
+class TrainLoader(Protocol):
+    """Batches without end, so that prefetching does not stop at the border of an epoch."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The stream from the position the loader was built with; never ends by itself."""
+        ...
+
+    def __len__(self) -> int:
+        """Batches per epoch and rank."""
+        ...
+
+    def close(self) -> None:
+        """Stop workers and free buffers. May be called more than once."""
+        ...
+
+
+class EvalLoader(Protocol):
+    """This rank's evaluation volumes, each exactly once per iteration."""
+
+    def __iter__(self) -> Iterator[Volume]: ...
+
+    def __len__(self) -> int:
+        """Volumes of this rank."""
+        ...
+
+    def close(self) -> None:
+        """Stop workers and free buffers. May be called more than once."""
+        ...
