@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""Train, evaluate or benchmark MLPerf U-Net3D: ``python main.py --data_dir DATA [--benchmark]``.
+
+The quality target of training is a mean Dice of 0.908 on the 42 evaluation cases of KiTS19.
+"""
+
+import signal
+import sys
+from dataclasses import asdict
+
+from benchmark.record import Record, write_record
+from pipelines.errors import DataError
+from runtime.arguments import RunConfig, parse_arguments
+from runtime.distributed_utils import World, join_world, local_rank_of_launcher
+from runtime.errors import RunError
+from runtime.run import run_evaluation, run_training
+from runtime.throughput import benchmark_evaluation, benchmark_training
+
+
+def benchmark(config: RunConfig, world: World) -> int:
+    """Print a throughput and write it to ``--log_dir``."""
+    measure = benchmark_training if config.exec_mode == "train" else benchmark_evaluation
+    found = measure(config, world)
+    if world.is_main:
+        path = config.log_dir / "benchmark.json"
+        record = Record(
+            suite=f"benchmark-{config.exec_mode}",
+            command=sys.argv,
+            config=asdict(config) | {"world_size": world.size, "device": str(world.device)},
+            results=found.values,
+        )
+        write_record(record, path)
+        print(f"record: {path}", *found.lines, sep="\n", flush=True)
+    return 0
+
+
+def evaluate(config: RunConfig, world: World) -> int:
+    """Print the scores of a checkpoint."""
+    result = run_evaluation(config, world)
+    if world.is_main:
+        for name, value in result.as_reference_metrics().items():
+            print(f"{name} {value:.6f}")
+        print(f"cases {result.num_cases}", flush=True)
+    return 0
+
+
+def train(config: RunConfig, world: World) -> int:
+    """Train; fails only where the run diverged."""
+    outcome = run_training(config, world)
+    if world.is_main:
+        print(f"{outcome.status} after epoch {outcome.last_epoch}", flush=True)
+    return 1 if outcome.status == "diverged" else 0
+
+
+def main() -> int:
+    """Run what the command line asks for; the exit status."""
+    config = parse_arguments(local_rank=local_rank_of_launcher())
+    action = benchmark if config.benchmark else train if config.exec_mode == "train" else evaluate
+    try:
+        with join_world(config.local_rank) as world:
+            return action(config, world)
+    except (DataError, RunError) as error:
+        print(f"main.py: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("main.py: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""The command line of ``main.py``: every parameter of the MLPerf reference and ours, into frozen configs."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from pipelines.data_loader import LoaderConfig
+
+from model.unet3d import MLPERF_FILTERS
+from runtime.optimizers import OptimizerConfig
+from runtime.schedule import EvaluationSchedule, LearningRate
+
+CUBE = (128, 128, 128)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run, as asked for. Nothing is written back; what follows from it is computed where it is needed."""
+
+    exec_mode: str
+    benchmark: bool
+    warmup_steps: int
+    benchmark_steps: int
+    epochs: int
+    quality_threshold: float
+    evaluation: EvaluationSchedule | None
+    """None: MLPerf's formula, from the samples per epoch."""
+    seed: int
+    local_rank: int
+    log_dir: Path
+    save_ckpt_path: Path | None
+    load_ckpt_path: Path | None
+    normalization: str
+    activation: str
+    filters: tuple[int, ...]
+    include_background: bool
+    overlap: float
+    amp: bool
+    amp_dtype: str
+    loader: LoaderConfig
+    optimizer: OptimizerConfig
+    learning_rate: LearningRate
+    cudnn_benchmark: bool
+    cudnn_deterministic: bool
+    caches_cleared: str
+    verbose: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence rather than forty flags of usage."""
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def _number(kind: type, low: float, high: float = float("inf"), *, above: bool = False):  # type: ignore[no-untyped-def]
+    """A converter for argparse that checks a range; ``above`` excludes ``low`` itself."""
+
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")
+        if not (low < value if above else low <= value) or not value <= high:
+            bound = f"{'above' if above else 'of at least'} {low:g}" if low > -1e300 else ""
+            limit = f" and at most {high:g}" if high < 1e300 else ""
+            name = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"expected {name} {bound}{limit}, found {text!r}")
+        return value
+
+    return convert
+
+
+def _evaluation_epoch(text: str) -> int | str:
+    return text if text == "auto" else int(_number(int, 1)(text))
+
+
+COUNT, WHOLE = _number(int, 1), _number(int, 0)
+RATE, FRACTION = _number(float, 0.0), _number(float, 0.0, 1.0)
+
+
+def build_parser(local_rank: int = 0) -> argparse.ArgumentParser:
+    """The parser, its groups as in the seed document; ``local_rank`` is the launcher's default."""
+    parser = _Parser(
+        prog="main.py",
+        description="Train, evaluate or benchmark MLPerf U-Net3D on preprocessed KiTS19 volumes.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument_group("Input/Output parameters").add_argument
+    add("--data_dir", type=Path, required=True, help="directory of the preprocessed case_*_x.npy and _y.npy")
+    add("--log_dir", type=Path, default=Path("/tmp"), help="directory for the MLPerf log and benchmark.json")
+    add("--save_ckpt_path", type=Path, help="file to keep the latest and the best state in")
+    add(
+        "--load_ckpt_path",
+        type=Path,
+        help="checkpoint to evaluate (its best) or to go on training (its last)",
+    )
+    add("--loader", default="pytorch", choices=["pytorch", "synthetic"], help="data loader")
+    add("--local_rank", type=WHOLE, default=local_rank, help="rank on this machine, set by torchrun")
+
+    add = parser.add_argument_group("Runtime parameters").add_argument
+    add("--exec_mode", default="train", choices=["train", "evaluate"], help="what to run")
+    add("--batch_size", type=COUNT, default=2, help="patches per process and micro-batch")
+    add("--ga_steps", type=COUNT, default=1, help="micro-batches per optimiser step")
+    add("--epochs", type=COUNT, default=1, help="last epoch of training")
+    add(
+        "--evaluate_every", "--eval_every", type=_evaluation_epoch, default=20, metavar="N|auto",
+        help="epochs between evaluations; auto is MLPerf's ceil(20*168/samples per epoch)",
+    )  # fmt: skip
+    add(
+        "--start_eval_at", type=_evaluation_epoch, default=1000, metavar="N|auto",
+        help="first epoch with an evaluation; auto is MLPerf's ceil(1000*168/samples per epoch)",
+    )  # fmt: skip
+    add(
+        "--layout", default="NCDHW", choices=["NCDHW", "NDHWC"],
+        help="order of the axes in memory; NDHWC is torch's channels_last_3d",
+    )  # fmt: skip
+    add("--input_shape", type=COUNT, nargs="+", default=list(CUBE), help="training patch in voxels, D H W")
+    add("--val_input_shape", type=COUNT, nargs="+", default=list(CUBE), help="evaluation window, D H W")
+    add("--seed", type=_number(int, -1, 2**63 - 1), default=-1, help="-1 asks the system's entropy")
+    add("--num_workers", type=WHOLE, default=8, help="loader processes per rank; 0 loads in the main process")
+    add("--benchmark", action="store_true", help="time each step and print images per second at the end")
+    add("--warmup_steps", type=WHOLE, default=200, help="steps before the timed window of --benchmark")
+    add("--benchmark_steps", type=COUNT, default=500, help="steps in the timed window of --benchmark")
+    add("--amp", action="store_true", help="automatic mixed precision")
+    add("--amp_dtype", default="float16", choices=["float16", "bfloat16"], help="dtype of --amp")
+    add("--last_batch", default="drop", choices=["drop", "pad"], help="cases that fill no global batch")
+    add("--quality_threshold", type=FRACTION, default=0.908, help="mean Dice at which training stops")
+
+    add = parser.add_argument_group("Optimizer parameters").add_argument
+    add("--optimizer", default="sgd", choices=["sgd", "adam", "lamb"], help="type of optimizer")
+    add(
+        "--optimizer_backend", default="auto", choices=["auto", "torch", "apex"],
+        help="whose optimizer; auto takes NVIDIA apex's on a GPU where it is installed",
+    )  # fmt: skip
+    add("--learning_rate", type=RATE, default=1.0, help="learning rate after warm-up")
+    add("--momentum", type=FRACTION, default=0.9, help="Nesterov momentum of sgd")
+    add("--init_learning_rate", type=RATE, default=1e-4, help="learning rate at which warm-up begins")
+    add("--lr_warmup_epochs", type=WHOLE, default=0, help="epochs of linear warm-up")
+    add("--lr_decay_epochs", type=COUNT, nargs="+", default=[], help="milestones of the decay")
+    add("--lr_decay_factor", type=RATE, default=1.0, help="factor at each milestone")
+    add("--lamb_betas", type=FRACTION, nargs=2, default=[0.9, 0.999], help="beta1 and beta2 of lamb")
+    add("--weight_decay", type=RATE, default=0.0, help="weight decay factor")
+
+    add = parser.add_argument_group("Model parameters").add_argument
+    add("--normalization", default="instancenorm", choices=["instancenorm", "batchnorm", "syncbatchnorm"])
+    add("--activation", default="relu", choices=["relu", "leaky_relu"])
+    add(
+        "--filters", type=COUNT, nargs="+", default=list(MLPERF_FILTERS),
+        help="channels per level; anything but the default is not MLPerf's network",
+    )  # fmt: skip
+    add("--include_background", action="store_true", help="count the background in Dice")
+
+    add = parser.add_argument_group("Other parameters").add_argument
+    add("--verbose", "-v", action="store_true", help="progress bars")
+    add("--oversampling", type=FRACTION, default=0.4, help="fraction of crops biased to the foreground")
+    add("--overlap", type=_number(float, 0.0, 0.99), default=0.5, help="overlap of evaluation windows")
+    add("--cudnn_benchmark", action="store_true", help="let cuDNN time its algorithms")
+    add("--cudnn_deterministic", action="store_true", help="only deterministic cuDNN algorithms")
+    add(
+        "--caches_cleared", default="unknown", choices=["yes", "no", "unknown"],
+        help="whether the launcher dropped the machine's caches, for the MLPerf log",
+    )  # fmt: skip
+    return parser
+
+
+def _check_shapes(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
+    levels = len(flags.filters)
+    factor = 2**levels
+    for flag in ("input_shape", "val_input_shape"):
+        shape = getattr(flags, flag)
+        if len(shape) != 3:
+            parser.error(f"--{flag}: expected three sizes D H W, found {len(shape)}")
+        if any(size % factor for size in shape):
+            parser.error(
+                f"--{flag}: the {levels} levels of --filters halve each axis {levels} times, so sizes must "
+                f"be multiples of {factor}, found {shape}"
+            )
+        if flags.normalization == "instancenorm" and max(shape) == factor:
+            parser.error(f"--{flag}: {shape} leaves a single voxel to normalise at the lowest level")
+
+
+def parse_arguments(argv: Sequence[str] | None = None, local_rank: int = 0) -> RunConfig:
+    """The run that ``argv`` (default: the process's) asks for; exits with one sentence on a wrong flag."""
+    parser = build_parser(local_rank)
+    flags = parser.parse_args(argv)
+    _check_shapes(parser, flags)
+    if (
+        "auto" in (flags.start_eval_at, flags.evaluate_every)
+    ) and flags.start_eval_at != flags.evaluate_every:
+        parser.error("--start_eval_at and --evaluate_every: both or neither must be auto")
+    evaluation = None
+    if flags.start_eval_at != "auto":
+        evaluation = EvaluationSchedule(start=flags.start_eval_at, every=flags.evaluate_every)
+    own = {field: getattr(flags, field) for field in RunConfig.__dataclass_fields__ if hasattr(flags, field)}
+    own |= {
+        "filters": tuple(flags.filters),
+        "evaluation": evaluation,
+        "loader": LoaderConfig(
+            loader=flags.loader,
+            data_dir=flags.data_dir,
+            batch_size=flags.batch_size,
+            ga_steps=flags.ga_steps,
+            input_shape=tuple(flags.input_shape),
+            val_input_shape=tuple(flags.val_input_shape),
+            oversampling=flags.oversampling,
+            seed=flags.seed,
+            num_workers=flags.num_workers,
+            last_batch=flags.last_batch,
+            layout=flags.layout,
+        ),
+        "optimizer": OptimizerConfig(
+            name=flags.optimizer,
+            momentum=flags.momentum,
+            betas=tuple(flags.lamb_betas),
+            weight_decay=flags.weight_decay,
+            backend=flags.optimizer_backend,
+        ),
+        "learning_rate": LearningRate(
+            base=flags.learning_rate,
+            initial=flags.init_learning_rate,
+            warmup_epochs=flags.lr_warmup_epochs,
+            decay_epochs=tuple(flags.lr_decay_epochs),
+            decay_factor=flags.lr_decay_factor,
+        ),
+    }
+    return RunConfig(**own)

@@ -1,0 +1,158 @@
+"""What happens around the training loop: progress, best scores, checkpoints, performance figures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from runtime.checkpoint import write_checkpoint
+from runtime.clock import StepClock
+from runtime.inference import EvalResult
+from runtime.state import TrainState
+
+
+class Callback:
+    """Hooks of `runtime.training.train`; each does nothing unless overridden."""
+
+    def on_epoch_end(self, epoch: int, train_loss: float) -> None:
+        """An epoch's steps are done; ``train_loss`` is their mean over all ranks."""
+
+    def on_evaluation(self, epoch: int, result: EvalResult, train_loss: float, state: TrainState) -> None:
+        """An evaluation is done."""
+
+    def on_fit_end(self, epoch: int, state: TrainState) -> None:
+        """Training has ended after ``epoch``, by whatever reason."""
+
+
+class EvaluationCallback(Callback):
+    """Says each evaluation's scores and the best so far."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._best = 0.0
+
+    def on_evaluation(self, epoch: int, result: EvalResult, train_loss: float, state: TrainState) -> None:
+        self._best = max(self._best, result.mean_dice)
+        self._say(
+            f"epoch {epoch}: mean Dice {result.mean_dice:.4f} (kidney {result.kidney_dice:.4f}, tumour "
+            f"{result.tumour_dice:.4f}), best {self._best:.4f}, evaluation loss {result.loss:.4f}, training "
+            f"loss {train_loss:.4f}"
+        )
+
+
+class CheckpointCallback(Callback):
+    """Keeps the latest and the best state (by mean Dice) in one file.
+
+    The file is rewritten after each evaluation and at the end of training. Keys are the reference's
+    (``best_model_state_dict``, ``epoch``, ``mean_dice``, ... and ``seed``), with ``last_epoch`` and the
+    scaler's state added.
+
+    Args:
+        path: Where to write.
+        seed: Seed of the run.
+        best: The best part of the checkpoint that this run continues, empty for a new run.
+    """
+
+    def __init__(self, path: Path, seed: int, best: dict[str, Any] | None = None) -> None:
+        self._path = path
+        self._seed = seed
+        self._best = best or {}
+
+    def on_evaluation(self, epoch: int, result: EvalResult, train_loss: float, state: TrainState) -> None:
+        if result.mean_dice > self._best.get("mean_dice", 0.0):
+            scores = {"epoch": epoch, "train_loss": train_loss, **result.as_reference_metrics()}
+            self._best = _copied_to_host(state.state_dicts("best")) | scores
+        self._write(epoch, state)
+
+    def on_fit_end(self, epoch: int, state: TrainState) -> None:
+        self._write(epoch, state)
+
+    def _write(self, epoch: int, state: TrainState) -> None:
+        last = state.state_dicts("last") | {"last_epoch": epoch}
+        write_checkpoint(self._path, self._best | last | {"seed": self._seed})
+
+
+def _copied_to_host(value: Any) -> Any:
+    """A copy that goes on neither changing with training nor holding device memory."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied_to_host(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copied_to_host(item) for item in value]
+    return value
+
+
+def best_part(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What of a checkpoint describes its best state: all but ``last_*`` and what is of the file itself."""
+    own = ("seed", "format_version")
+    return {key: value for key, value in checkpoint.items() if not key.startswith("last_") and key not in own}
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Steady-state figures of a window of steps or volumes; latencies in milliseconds."""
+
+    items_per_second: float
+    """Items over the length of the window, never a mean of rates."""
+    num_steps: int
+    window_seconds: float
+    latency_mean: float
+    latency_p50: float
+    latency_p90: float
+    latency_p95: float
+    latency_p99: float
+
+    @classmethod
+    def of(cls, clock: StepClock, num_items: int) -> "Performance":
+        """From a closed window in which all ranks together handled ``num_items`` items."""
+        milliseconds = np.array(clock.step_seconds()) * 1000
+        percentiles = (float(p) for p in np.percentile(milliseconds, [50, 90, 95, 99]))
+        rate = num_items / clock.window_seconds
+        return cls(rate, len(milliseconds), clock.window_seconds, float(milliseconds.mean()), *percentiles)
+
+    def describe(self, step: str) -> str:
+        """The latencies of a ``step`` (a word, for the reader) on one line."""
+        return (
+            f"{step} latency over {self.num_steps} in {self.window_seconds:.1f} s: "
+            f"mean {self.latency_mean:.1f}, p50 {self.latency_p50:.1f}, p90 {self.latency_p90:.1f}, "
+            f"p95 {self.latency_p95:.1f}, p99 {self.latency_p99:.1f} ms"
+        )
+
+
+class PerformanceCallback:
+    """Counts steps; opens the timed window after warm-up and closes it when enough are timed.
+
+    Args:
+        clock: Takes the times.
+        warmup_steps: Steps that run before the window opens.
+        num_steps: Steps that are timed.
+    """
+
+    def __init__(self, clock: StepClock, warmup_steps: int, num_steps: int) -> None:
+        self._clock = clock
+        self._warmup_steps = warmup_steps
+        self._num_steps = num_steps
+        self._done = 0
+
+    def on_fit_start(self) -> None:
+        """The first step is about to run."""
+        if self._warmup_steps == 0:
+            self._clock.start()
+
+    def on_step(self) -> None:
+        """A step has been submitted."""
+        self._done += 1
+        if self._done > self._warmup_steps:
+            self._clock.step()
+        if self._done == self._warmup_steps:
+            self._clock.start()
+        elif self._done == self._warmup_steps + self._num_steps:
+            self._clock.stop()
+
+    def performance(self, items_per_step: int) -> Performance:
+        """The figures of the closed window."""
+        return Performance.of(self._clock, self._num_steps * items_per_step)

@@ -1,0 +1,118 @@
+"""Ranks, devices and the few collectives a run needs. The one room file that reads the environment."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from runtime.errors import RunError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all that train together."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process speaks for all: it prints, logs and writes files."""
+        return self.rank == 0
+
+
+def local_rank_of_launcher() -> int:
+    """``LOCAL_RANK`` as torchrun sets it, 0 without a launcher: the default of ``--local_rank``."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+@contextlib.contextmanager
+def join_world(local_rank: int) -> Iterator[World]:
+    """Join the process group that torchrun's environment describes; leave it on exit.
+
+    One process per GPU (NCCL), or any number on a machine without one (Gloo).
+
+    Raises:
+        RunError: ``local_rank`` names a GPU that the machine does not have.
+    """
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        if local_rank >= torch.cuda.device_count():
+            raise RunError(
+                f"--local_rank {local_rank} needs {local_rank + 1} GPUs, found {torch.cuda.device_count()}; "
+                "start at most one process per GPU"
+            )
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World(device)
+        return
+    if device.type == "cuda":
+        dist.init_process_group("nccl", device_id=device)
+    else:
+        dist.init_process_group("gloo")
+    try:
+        yield World(device, dist.get_rank(), size)
+    finally:
+        dist.destroy_process_group()
+
+
+def broadcast(value: Any, world: World) -> Any:
+    """Rank 0's ``value`` on every rank."""
+    if world.size == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def gather(value: Any, world: World) -> list[Any]:
+    """Every rank's ``value``, in order of rank, on every rank."""
+    if world.size == 1:
+        return [value]
+    values: list[Any] = [None] * world.size
+    dist.all_gather_object(values, value)
+    return values
+
+
+def mean_over_ranks(value: Tensor, world: World) -> Tensor:
+    """The mean of a tensor over all ranks."""
+    if world.size > 1:
+        value = value.clone()
+        dist.all_reduce(value)
+        value /= world.size
+    return value
+
+
+def resolve_seed(seed: int, world: World) -> int:
+    """The seed of the run, equal on all ranks; -1 asks the system's entropy, as MLPerf's rules allow."""
+    return int(broadcast(secrets.randbits(32) if seed == -1 else seed, world))
+
+
+def parallel(model: nn.Module, world: World) -> nn.Module:
+    """The model with its gradients averaged over ranks, where there is more than one."""
+    if world.size == 1:
+        return model
+    devices = [world.device] if world.device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model as it was before `parallel`: its ``state_dict`` has the plain names."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def gradients_kept_local(model: nn.Module, local: bool) -> contextlib.AbstractContextManager[None]:
+    """A context whose backward passes are not averaged over ranks where ``local`` is set."""
+    if local and isinstance(model, DistributedDataParallel):
+        return model.no_sync()
+    return contextlib.nullcontext()

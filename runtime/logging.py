@@ -1,0 +1,85 @@
+"""The MLPerf log: the one door to ``mlperf_logging``.
+
+Rank 0 writes ``:::MLLOG`` lines to one file per run and to standard output. Keys are those that the
+official compliance checker of the v1.0.0 to v4.0.0 training rules asks for.
+"""
+
+import contextlib
+import logging as std_logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+LOG_NAME = "unet3d.log"
+
+
+class RunLog:
+    """Writes the events of one run; ``RunLog()`` without a path writes nothing (all ranks but 0).
+
+    Args:
+        path: The log file. One that exists is from an earlier run and is renamed to carry its time, because
+            the official checkers read one run per file.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._log: Any = None
+        if path is None:
+            return
+        from mlperf_logging.mllog.mllog import MLLogger
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            stamp = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S-%f")
+            path.rename(path.with_stem(f"{path.stem}.{stamp}"))
+        logger = std_logging.Logger("voxelrate.mlperf", std_logging.INFO)
+        logger.addHandler(std_logging.FileHandler(path))
+        logger.addHandler(std_logging.StreamHandler(sys.stdout))
+        self._log = MLLogger(logger=logger, root_dir=str(Path(__file__).resolve().parent.parent))
+
+    def _write(self, kind: str, key: str, value: Any, metadata: dict[str, Any]) -> None:
+        if self._log is not None:
+            getattr(self._log, kind)(key, value, metadata, stack_offset=3)
+
+    def event(self, key: str, value: Any = None, **metadata: Any) -> None:
+        """A point in time."""
+        self._write("event", key, value, metadata)
+
+    def start(self, key: str, value: Any = None, **metadata: Any) -> None:
+        """The beginning of an interval."""
+        self._write("start", key, value, metadata)
+
+    def end(self, key: str, value: Any = None, **metadata: Any) -> None:
+        """The end of an interval."""
+        self._write("end", key, value, metadata)
+
+    def weights_initialized(self, model: nn.Module) -> None:
+        """One event per parameter of the model."""
+        for name, _ in model.named_parameters():
+            self.event("weights_initialization", tensor=name)
+
+    @contextlib.contextmanager
+    def block(self, epochs: Sequence[int], samples_per_epoch: int) -> Iterator[None]:
+        """Epochs that are trained without an evaluation between them."""
+        first = {"first_epoch_num": epochs[0], "epoch_count": len(epochs)}
+        samples = {"samples_count": len(epochs) * samples_per_epoch}
+        self.start("block_start", **first, **samples)
+        yield
+        self.end("block_stop", **first, **samples)
+
+    @contextlib.contextmanager
+    def evaluation(self, samples: int) -> Iterator[Callable[[float], None]]:
+        """An evaluation after ``samples`` training samples; call what it yields with the mean Dice.
+
+        ``epoch_num`` counts samples, as the rules' reference convergence points do from v3.1 on.
+        """
+        self.start("eval_start", epoch_num=samples)
+
+        def report(mean_dice: float) -> None:
+            self.event("eval_accuracy", mean_dice, epoch_num=samples)
+
+        yield report
+        self.end("eval_stop", epoch_num=samples)

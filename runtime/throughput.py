@@ -1,0 +1,123 @@
+"""``--benchmark``: the training step or the evaluation of a real run, timed."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from pipelines import data_loader
+from pipelines.base import EvalLoader, Volume
+from runtime.arguments import RunConfig
+from runtime.callbacks import Performance, PerformanceCallback
+from runtime.clock import StepClock
+from runtime.distributed_utils import World, gather
+from runtime.inference import count_windows
+from runtime.session import Session
+from runtime.training import training_steps
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What a benchmark found: lines to read, the rate last, and the same as plain values for a file."""
+
+    lines: tuple[str, ...]
+    values: dict[str, Any]
+
+
+def benchmark_training(config: RunConfig, world: World) -> Throughput:
+    """Train across epoch borders, without evaluations, until warm-up and the timed steps are done.
+
+    Images per second count all ranks; the window is this rank's, which DDP keeps in step with the others.
+    """
+    session = Session.of(config, world)
+    state = session.state(session.model())
+    loader = data_loader.build(session.config.loader, session.shard, world.device)
+    timing = PerformanceCallback(StepClock(world.device), config.warmup_steps, config.benchmark_steps)
+    total = config.warmup_steps + config.benchmark_steps
+    try:
+        steps_per_epoch = len(loader) // config.loader.ga_steps
+        steps = training_steps(state, iter(loader), steps_per_epoch, config.learning_rate)
+        timing.on_fit_start()
+        hidden = not (config.verbose and world.is_main)
+        for last_loss in tqdm(islice(steps, total), total=total, desc="steps", disable=hidden):  # noqa: B007
+            timing.on_step()
+    finally:
+        loader.close()
+    performance = timing.performance(session.global_batch_size)
+    return Throughput(
+        (
+            f"{config.warmup_steps} warm-up steps, then {performance.describe('step')}; last loss "
+            f"{last_loss.item():.4f}",
+            f"{performance.items_per_second:.2f} img/s",
+        ),
+        {
+            "images_per_second": performance.items_per_second,
+            "last_loss": last_loss.item(),
+            **asdict(performance),
+        },
+    )
+
+
+class _TimedVolumes:
+    """An evaluation loader that marks the clock whenever a volume has been dealt with."""
+
+    def __init__(
+        self, loader: EvalLoader, clock: StepClock, roi_shape: tuple[int, ...], overlap: float
+    ) -> None:
+        self._loader = loader
+        self._clock = clock
+        self._window = (roi_shape, overlap)
+        self.num_windows = 0
+
+    def __iter__(self) -> Iterator[Volume]:
+        for volume in self._loader:
+            yield volume
+            self._clock.step()
+            self.num_windows += count_windows(volume.image.shape[2:], *self._window)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def close(self) -> None:
+        self._loader.close()
+
+
+def benchmark_evaluation(config: RunConfig, world: World) -> Throughput:
+    """Evaluate every volume once, after one whose time does not count.
+
+    Volumes and windows per second count all ranks, loading included; the window closes when all ranks
+    have exchanged their scores.
+    """
+    session = Session.of(config, world)
+    model = session.model()
+    clock = StepClock(world.device)
+    loader = data_loader.build_evaluation(session.config.loader, session.shard, world.device)
+    timed = _TimedVolumes(loader, clock, config.loader.val_input_shape, config.overlap)
+    evaluator = session.evaluator(timed)
+    try:
+        window = torch.zeros(1, 1, *config.loader.val_input_shape, device=world.device)
+        with torch.inference_mode(), session.precision.autocast():
+            for _ in range(config.warmup_steps):
+                model.eval()(window)
+        clock.start()
+        result = evaluator(model)
+        clock.stop()
+    finally:
+        loader.close()
+    windows = sum(gather(timed.num_windows, world))
+    performance = Performance.of(clock, result.num_cases)
+    per_second = windows / performance.window_seconds
+    return Throughput(
+        (
+            f"{config.warmup_steps} warm-up windows, then {performance.describe('volume')} on this rank",
+            f"{performance.items_per_second:.3f} volumes/s, {per_second:.2f} windows/s",
+        ),
+        {
+            "volumes_per_second": performance.items_per_second,
+            "windows_per_second": per_second,
+            **asdict(performance),
+        },
+    )

@@ -1,0 +1,133 @@
+"""The training step and the training loop."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from pipelines.base import Batch, TrainLoader
+from runtime.callbacks import Callback
+from runtime.distributed_utils import World, gradients_kept_local, mean_over_ranks
+from runtime.inference import EvalResult, Evaluator
+from runtime.logging import RunLog
+from runtime.schedule import EvaluationSchedule, LearningRate, blocks
+from runtime.state import TrainState
+
+DIVERGED_BELOW = 1e-6
+"""A mean Dice below this is a diverged run, as in the reference."""
+
+
+def train_step(state: TrainState, batches: Iterator[Batch]) -> Tensor:
+    """One optimiser step on the next ``ga_steps`` batches; nothing in it waits for the device.
+
+    Gradients are averaged over micro-batches and, under DDP, over ranks (communicated once, with the last
+    micro-batch).
+
+    Returns:
+        The mean loss over the micro-batches: a float32 scalar on the device.
+    """
+    losses = []
+    for micro_step in range(1, state.ga_steps + 1):
+        image, label = next(batches)
+        with gradients_kept_local(state.model, micro_step < state.ga_steps):
+            with state.precision.autocast():
+                loss = state.loss_fn(state.model(image), label) / state.ga_steps
+            state.scaler.scale(loss).backward()
+        losses.append(loss.detach())
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    return torch.stack(losses).sum()
+
+
+def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
+    """Give all parameter groups this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def training_steps(
+    state: TrainState,
+    batches: Iterator[Batch],
+    steps_per_epoch: int,
+    learning_rate: LearningRate,
+    first_epoch: int = 1,
+) -> Iterator[Tensor]:
+    """Step without end, each epoch at its learning rate; yields each step's loss."""
+    state.model.train()
+    for epoch in count(first_epoch):
+        set_learning_rate(state.optimizer, learning_rate.at(epoch))
+        for _ in range(steps_per_epoch):
+            yield train_step(state, batches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """What a training run does and when."""
+
+    epochs: int
+    steps_per_epoch: int
+    samples_per_epoch: int
+    learning_rate: LearningRate
+    evaluation: EvaluationSchedule
+    quality_threshold: float
+    first_epoch: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended. ``status`` is reached, unreached or diverged."""
+
+    status: str
+    last_epoch: int
+    result: EvalResult | None
+
+
+def train(
+    state: TrainState,
+    loader: TrainLoader,
+    evaluator: Evaluator,
+    plan: TrainingPlan,
+    callbacks: Sequence[Callback],
+    log: RunLog,
+    world: World,
+    verbose: bool = False,
+) -> Outcome:
+    """Train until the quality threshold, divergence or the last epoch.
+
+    The batch stream runs through epochs and evaluations without stopping, so the loader keeps
+    prefetching. The loss is read once per epoch.
+    """
+    steps = training_steps(state, iter(loader), plan.steps_per_epoch, plan.learning_rate, plan.first_epoch)
+    result, last_epoch = None, plan.first_epoch - 1
+    for block in blocks(plan.first_epoch, plan.epochs, plan.evaluation):
+        with log.block(block.epochs, plan.samples_per_epoch):
+            for last_epoch in block.epochs:
+                bar = tqdm(
+                    islice(steps, plan.steps_per_epoch),
+                    total=plan.steps_per_epoch,
+                    desc=f"epoch {last_epoch}",
+                    disable=not (verbose and world.is_main),
+                )
+                loss = mean_over_ranks(torch.stack(list(bar)).mean(), world).item()
+                for callback in callbacks:
+                    callback.on_epoch_end(last_epoch, loss)
+                if not math.isfinite(loss):
+                    return Outcome("diverged", last_epoch, result)
+        if not block.evaluates:
+            break
+        with log.evaluation(last_epoch * plan.samples_per_epoch) as report:
+            result = evaluator(state.model)
+            report(result.mean_dice)
+        for callback in callbacks:
+            callback.on_evaluation(last_epoch, result, loss, state)
+        if result.mean_dice >= plan.quality_threshold:
+            return Outcome("reached", last_epoch, result)
+        if not result.mean_dice >= DIVERGED_BELOW:
+            return Outcome("diverged", last_epoch, result)
+    return Outcome("unreached", last_epoch, result)

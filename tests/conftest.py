@@ -1,0 +1,25 @@
+"""Fixtures and helpers that all tests share."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real labels and golden files beside the checkout, which is not part of it."""
+    folder = Path(os.environ.get("VOXELRATE_SHARED", ROOT.parent / "shared"))
+    if not (folder / "kits19").is_dir():
+        pytest.skip(f"needs the real KiTS19 labels in {folder} (set VOXELRATE_SHARED)")
+    return folder
