@@ -20,18 +20,21 @@ PADDING_VALUE = -2.2
 """What the reference pads volumes with, in normalised units: near the clipped air, (-79 - 101) / 76.9."""
 
 
-def crop_margins(size: int, stride: int) -> tuple[int, int]:
-    """Voxels cut from both ends of an axis: a remainder below half a stride is dropped, not padded."""
-    remainder = size % stride
-    excess = remainder if remainder < stride // 2 else 0
+def crop_margins(size: int, stride: int, window: int) -> tuple[int, int]:
+    """Voxels cut from both ends of an axis: an excess below half a stride is dropped, not padded.
+
+    For strides that divide the window this is the reference's rule, ``size % stride``; others leave it
+    with voxels that no window covers. An axis shorter than the window, where the reference fails, is kept.
+    """
+    excess = (size - window) % stride if size > window else 0
+    if excess >= stride // 2:
+        excess = 0
     return excess // 2, excess - excess // 2
 
 
 def pad_margins(size: int, stride: int, window: int) -> tuple[int, int]:
-    """Voxels added to both ends of a cropped axis: up to a whole number of strides, at least a window."""
-    missing = -size % stride
-    if size + missing < window:
-        missing += stride
+    """Voxels added to both ends of a cropped axis: up to where the last window ends."""
+    missing = window - size if size < window else (window - size) % stride
     return missing // 2, missing - missing // 2
 
 
@@ -65,7 +68,7 @@ def count_windows(shape: Sequence[int], roi_shape: Sequence[int], overlap: float
     count = 1
     for size, window in zip(shape, roi_shape, strict=True):
         stride = int(window * (1 - overlap))
-        size -= sum(crop_margins(size, stride))
+        size -= sum(crop_margins(size, stride, window))
         count *= (size + sum(pad_margins(size, stride, window)) - window) // stride + 1
     return count
 
@@ -109,7 +112,7 @@ def sliding_window_inference(
     if inputs.shape[0] != 1:
         raise ValueError(f"sliding windows take one volume at a time, found a batch of {inputs.shape[0]}")
 
-    crop = [crop_margins(size, stride) for size, stride in zip(inputs.shape[2:], strides, strict=True)]
+    crop = [crop_margins(*axis) for axis in zip(inputs.shape[2:], strides, roi_shape, strict=True)]
     kept = [slice(low, size - high) for (low, high), size in zip(crop, inputs.shape[2:], strict=True)]
     inputs, labels = inputs[:, :, *kept], labels[:, :, *kept]
     cropped_shape = inputs.shape[2:]

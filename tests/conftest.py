@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+# A shared machine's pauses are no failures of the code.
+settings.register_profile("voxelrate", deadline=None)
+settings.load_profile("voxelrate")
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,97 @@
+"""Checkpoint files: whole or not at all, nothing but tensors, misfits named."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model.unet3d import Unet3D
+from runtime.checkpoint import load_model, read_checkpoint, write_checkpoint
+from runtime.errors import RunError
+
+CPU = torch.device("cpu")
+
+
+def content(filters: tuple[int, ...] = (2, 4)) -> dict[str, Any]:
+    return {"last_model_state_dict": Unet3D(1, 3, filters=filters).state_dict(), "seed": 3}
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ckpt.pth"
+    original = content()
+    write_checkpoint(path, original)
+    found = read_checkpoint(path, CPU)
+    assert found["seed"] == 3
+    for name, tensor in original["last_model_state_dict"].items():
+        assert torch.equal(found["last_model_state_dict"][name], tensor)
+    assert [p.name for p in path.parent.iterdir()] == ["ckpt.pth"]
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ckpt.pth"
+    write_checkpoint(path, content())
+    before = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match="No space left"):
+        write_checkpoint(path, content((3,)))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("/nonexistent/bomb",)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing", "no such checkpoint"),
+        ("empty", "damaged|not a checkpoint"),
+        ("text", "not a checkpoint"),
+        ("truncated", "damaged"),
+        ("malicious", "nothing else is loaded"),
+        ("other", "neither"),
+        ("newer", "newer"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused_in_one_sentence(tmp_path: Path, name: str, message: str) -> None:
+    path = tmp_path / f"{name}.pth"
+    if name == "empty":
+        path.write_bytes(b"")
+    elif name == "text":
+        path.write_text("not a checkpoint at all")
+    elif name == "truncated":
+        write_checkpoint(path, content())
+        path.write_bytes(path.read_bytes()[:-700])
+    elif name == "malicious":
+        torch.save({"last_model_state_dict": Bomb()}, path, pickle_module=pickle)
+    elif name == "other":
+        torch.save({"weights": torch.zeros(1)}, path)
+    elif name == "newer":
+        torch.save({"last_model_state_dict": {}, "format_version": 99}, path)
+    with pytest.raises(RunError, match=message) as caught:
+        read_checkpoint(path, CPU)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_misfit_names_the_first_difference_and_the_flag() -> None:
+    state = content((2, 4))["last_model_state_dict"]
+    with pytest.raises(RunError, match=r"input_block\.conv1\.0\.weight should be \[3.*--filters"):
+        load_model(Unet3D(1, 3, filters=(3, 6)), state, Path("x.pth"))
+    with pytest.raises(RunError, match="lacks"):
+        load_model(Unet3D(1, 3, filters=(2, 4)), state | {"extra": torch.zeros(1)}, Path("x.pth"))
+
+
+def test_weights_saved_from_inside_ddp_load() -> None:
+    source, target = Unet3D(1, 3, filters=(2,)), Unet3D(1, 3, filters=(2,))
+    load_model(target, {f"module.{k}": v for k, v in source.state_dict().items()}, Path("x.pth"))
+    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
