@@ -1,0 +1,76 @@
+"""The command line of ``preprocess_dataset.py``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from preprocess import pool
+from preprocess.convert import BYTES_PER_WORKER, convert
+from preprocess.errors import UsageError
+from preprocess.verify import verify
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number of at least one."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags, with their defaults."""
+    result = argparse.ArgumentParser(
+        prog="preprocess_dataset.py",
+        description="Convert raw KiTS19 cases to the .npy files of MLPerf U-Net3D, or verify them. "
+        "Exit status: 0 all well, 1 a case failed or a file is wrong, 2 the run cannot start, 130 Ctrl-C",
+    )
+    result.add_argument(
+        "--data_dir",
+        type=Path,
+        help="raw cases: a folder with case_*, data/case_* or kits19/data/case_* (required to preprocess)",
+    )
+    result.add_argument(
+        "--results_dir", type=Path, required=True, help="where the .npy files are, or shall be"
+    )
+    result.add_argument(
+        "--mode",
+        choices=["preprocess", "verify"],
+        default="preprocess",
+        help="preprocess: convert what is not there yet; verify: compare with the published md5 table",
+    )
+    result.add_argument(
+        "--workers",
+        type=positive,
+        help=f"processes (default: usable CPUs, one per {BYTES_PER_WORKER / 2**30:g} GiB of free memory)",
+    )
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    flags = parser()
+    options = flags.parse_args(arguments)
+    if options.mode == "preprocess" and options.data_dir is None:
+        flags.error("--data_dir is required to preprocess")
+    workers = options.workers or pool.default_workers(BYTES_PER_WORKER)
+    chosen = (
+        "as asked"
+        if options.workers
+        else f"of {pool.usable_cpus()} usable CPUs, {BYTES_PER_WORKER / 2**30:g} GiB each"
+    )
+    print(f"{workers} workers ({chosen})")
+    try:
+        if options.mode == "verify":
+            return verify(options.results_dir, workers)
+        return convert(options.data_dir, options.results_dir, workers)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.strerror or error} ({error.filename or options.results_dir})", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: finished cases are kept, run again to go on", file=sys.stderr)
+        return 130

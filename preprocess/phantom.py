@@ -1,0 +1,130 @@
+"""KiTS19-like cases for people without the data: ``python -m preprocess.phantom --help``."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from preprocess import pool
+from preprocess.cli import positive
+from preprocess.convert import PHANTOM_MARKER, exclusive
+from preprocess.errors import UsageError
+from preprocess.manifest import CaseRecord, Manifest
+from preprocess.npy import whole_file
+from preprocess.phantom_case import PROFILES, VERSION, PhantomTask, write_preprocessed, write_raw
+from preprocess.spec import EVAL_SAMPLES, MAX_CASE_ID, TRAIN_SAMPLES, evaluation_ids
+
+BYTES_PER_WORKER = 512 << 20
+"""What one worker may need: the labels of the largest case (160 MB), noise and the libraries."""
+
+
+def phantom_ids(cases: int) -> list[int]:
+    """The ids of ``cases`` phantoms, sorted: the first training and evaluation ids of the fixed split.
+
+    One fifth, at least one, are evaluation cases; 210 cases give every id. Case 1 is always among them.
+
+    Raises:
+        UsageError: fewer than 2 or more than 210 cases.
+    """
+    if not 2 <= cases <= MAX_CASE_ID:
+        raise UsageError(
+            f"{cases} cases asked for; expected 2 (one to train, one to evaluate) to {MAX_CASE_ID}"
+        )
+    evaluation = sorted(evaluation_ids())
+    training = sorted(set(range(MAX_CASE_ID)) - set(evaluation))
+    share = max(1, round(cases * EVAL_SAMPLES / (EVAL_SAMPLES + TRAIN_SAMPLES)))
+    return sorted(evaluation[:share] + training[: cases - share])
+
+
+def make(task: PhantomTask) -> CaseRecord | None:
+    """Write one case; its record where it is preprocessed."""
+    if task.preprocessed:
+        return write_preprocessed(task)
+    write_raw(task)
+    return None
+
+
+def generate(tasks: Sequence[PhantomTask], workers: int) -> None:
+    """Write all ``tasks`` (at least one; same folder, seed and profile) in ``workers`` processes.
+
+    Raises:
+        OSError: the disk refuses.
+        KeyboardInterrupt: after the workers have stopped.
+    """
+    first = tasks[0]
+    detail: dict[str, str | int] = {"seed": first.seed, "profile": first.profile, "version": VERSION}
+    manifest = Manifest("phantom", detail)
+    with exclusive(first.out):
+        if not first.preprocessed:
+            with whole_file(first.out / PHANTOM_MARKER) as file:
+                file.write(json.dumps(detail).encode())
+        for number, (task, future) in enumerate(pool.run(make, tasks, workers), start=1):
+            record = future.result()
+            if record is not None:
+                manifest.cases[task.name] = record
+            print(f"{task.name} ({number} of {len(tasks)})", flush=True)
+        if first.preprocessed:
+            manifest.save(first.out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags, with their defaults."""
+    result = argparse.ArgumentParser(
+        prog="python -m preprocess.phantom",
+        description="Make KiTS19-like cases: a body, a spine, two kidneys and tumours",
+    )
+    result.add_argument("--out", type=Path, required=True, help="the folder to write to")
+    result.add_argument("--cases", type=int, default=10, help="how many, 2 to 210 (default: 10)")
+    result.add_argument("--seed", type=int, default=0, help="0 or above (default: 0)")
+    result.add_argument(
+        "--profile",
+        choices=PROFILES,
+        default="tiny",
+        help="tiny: about 128^3 after preprocessing, easy to learn; kits19: real sizes (default: tiny)",
+    )
+    result.add_argument(
+        "--preprocessed", action="store_true", help="write .npy pairs instead of raw cases; needs numpy only"
+    )
+    result.add_argument(
+        "--shape",
+        type=positive,
+        nargs=3,
+        metavar=("D", "H", "W"),
+        help="the shape of every --preprocessed case",
+    )
+    result.add_argument(
+        "--workers", type=positive, help="processes (default: usable CPUs, bounded by free memory)"
+    )
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    flags = parser()
+    options = flags.parse_args(arguments)
+    if options.shape and not options.preprocessed:
+        flags.error("--shape goes with --preprocessed")
+    if options.seed < 0:
+        flags.error("--seed is 0 or above")
+    shape = tuple(options.shape) if options.shape else None
+    try:
+        tasks = [
+            PhantomTask(options.out, case_id, options.seed, options.profile, options.preprocessed, shape)
+            for case_id in phantom_ids(options.cases)
+        ]
+        generate(tasks, options.workers or pool.default_workers(BYTES_PER_WORKER))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.strerror or error} ({error.filename or options.out})", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: run again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""Make one phantom case: draw its shape, paint it, write it raw or preprocessed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from preprocess.anatomy import draw_anatomy, paint
+from preprocess.geometry import Shape3, Spacing3, padded_shape, resampled_shape
+from preprocess.manifest import CaseRecord
+from preprocess.npy import NpyStream, whole_file
+from preprocess.spec import CLIP_MAX_HU, CLIP_MIN_HU, MEAN_HU, STDDEV_HU, TARGET_SPACING_MM
+from preprocess.task import image_path, label_path
+
+VERSION = 1
+"""Goes up when the same seed gives other voxels."""
+
+TINY_TUMOUR_ID = 1
+"""The case whose only tumour is a few voxels wide. It is a training case of the fixed split."""
+
+_THICKNESSES_MM = (0.5, 0.75, 1.0, 1.25, 2.0, 2.5, 3.0, 5.0)
+_MAX_SLICES = 611
+"""The most slices of a KiTS19 case below 210."""
+
+
+@dataclass(frozen=True)
+class PhantomTask:
+    """Make case ``case_id`` in ``out``; ``shape`` overrides the drawn one (preprocessed cases only)."""
+
+    out: Path
+    case_id: int
+    seed: int
+    profile: str
+    preprocessed: bool = False
+    shape: Shape3 | None = None
+
+    @property
+    def name(self) -> str:
+        """``case_XXXXX``."""
+        return f"case_{self.case_id:05d}"
+
+
+def case_generator(seed: int, case_id: int) -> np.random.Generator:
+    """All randomness of one case; depends on nothing but the two numbers."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, case_id])))
+
+
+def draw_raw_geometry(rng: np.random.Generator, profile: str) -> tuple[Shape3, Spacing3]:
+    """The raw shape ``(D, H, W)`` and spacing in mm of a case.
+
+    ``tiny``: about 128 voxels along each axis after resampling, from spacings close to the target's, because
+    nearest labels and aligned-corner images drift apart by a raw voxel. ``kits19``: 512 x 512 slices of 0.5
+    to 5 mm; scan length and pixel size are drawn so that the preprocessed size has the mean (29.3 million
+    voxels, the published files' 117 MB) and about the spread (68 MB of 146.6 MB per case, as MLPerf Storage
+    records it) of KiTS19.
+    """
+    if profile == "tiny":
+        spacing = (rng.uniform(1.7, 2.2), *([rng.uniform(1.05, 1.3)] * 2))
+        extent = [1.005 * n * mm for n, mm in zip(rng.integers(120, 137, 3), TARGET_SPACING_MM, strict=True)]
+        d, h, w = (int(np.ceil(e / mm)) for e, mm in zip(extent, spacing, strict=True))
+        return (d, h, w), (float(spacing[0]), float(spacing[1]), float(spacing[2]))
+    pixel = float(rng.uniform(0.7, 0.9))
+    length = float(np.clip(402 * np.exp(rng.normal(-0.09, 0.42)), 150, 1200))
+    fitting = [mm for mm in _THICKNESSES_MM if length / mm <= _MAX_SLICES]
+    thickness = float(rng.choice(fitting))
+    return (max(29, round(length / thickness)), 512, 512), (thickness, pixel, pixel)
+
+
+NOISE_HU = {"tiny": 8.0, "kits19": 20.0}
+"""Standard deviation of the noise by profile."""
+
+PROFILES = tuple(NOISE_HU)
+
+
+def write_raw(task: PhantomTask) -> None:
+    """Write ``imaging.nii.gz`` (int16) and ``segmentation.nii.gz`` (uint8) of one case.
+
+    The folder appears under its name only when both files are whole.
+    """
+    # The door to nibabel stays shut where only preprocessed cases are made.
+    from preprocess import nifti
+
+    rng = case_generator(task.seed, task.case_id)
+    shape, spacing = draw_raw_geometry(rng, task.profile)
+    organs = draw_anatomy(rng, shape, task.case_id == TINY_TUMOUR_ID)
+    noise = _Noise(rng, NOISE_HU[task.profile])
+    folder = task.out / task.name
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = np.empty(shape[::-1], np.uint8)
+
+    def imaging() -> Iterator[npt.NDArray[np.int16]]:
+        for w, (plane, label) in enumerate(paint(organs, shape, (2, 1, 0))):
+            labels[w] = label
+            yield np.rint(noise.add_to(plane)).astype(np.int16)
+
+    with whole_file(folder / "imaging.nii.gz") as file:
+        nifti.write_volume(file, imaging(), shape, spacing, np.int16)
+    with whole_file(folder / "segmentation.nii.gz") as file:
+        nifti.write_volume(file, labels, shape, spacing, np.uint8)
+
+
+def write_preprocessed(task: PhantomTask) -> CaseRecord:
+    """Write ``case_*_x.npy`` and ``_y.npy`` as preprocessing would leave them, painted at its spacing."""
+    rng = case_generator(task.seed, task.case_id)
+    raw_shape, spacing = draw_raw_geometry(rng, task.profile)
+    shape = task.shape or padded_shape(resampled_shape(raw_shape, spacing))
+    organs = draw_anatomy(rng, shape, task.case_id == TINY_TUMOUR_ID)
+    noise = _Noise(rng, NOISE_HU[task.profile])
+    total = squares = 0.0
+    with (
+        whole_file(image_path(task.out, task.name)) as image_file,
+        whole_file(label_path(task.out, task.name)) as label_file,
+    ):
+        images = NpyStream(image_file, (1, *shape), np.float32)
+        labels = NpyStream(label_file, (1, *shape), np.uint8)
+        for plane, label in paint(organs, shape, (0, 1, 2)):
+            normal = (np.clip(noise.add_to(plane), CLIP_MIN_HU, CLIP_MAX_HU) - MEAN_HU) / STDDEV_HU
+            images.append(normal)
+            labels.append(label)
+            total += float(normal.sum(dtype=np.float64))
+            squares += float(np.square(normal).sum(dtype=np.float64))
+    voxels = float(np.prod(shape))
+    mean = total / voxels
+    std = float(np.sqrt(max(0.0, squares / voxels - mean * mean)))
+    return CaseRecord(shape, TARGET_SPACING_MM, mean, std, images.md5, labels.md5)
+
+
+class _Noise:
+    """Gaussian noise from a bank that is drawn once and read from a random place for every plane.
+
+    Drawing every voxel anew takes longer than all the rest of a case.
+    """
+
+    def __init__(self, rng: np.random.Generator, sigma: float) -> None:
+        self._rng = rng
+        self._bank = rng.standard_normal(1 << 21, np.float32) * np.float32(sigma)
+
+    def add_to(self, plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """``plane`` plus noise, in place."""
+        if plane.size > self._bank.size // 2:
+            self._bank = np.tile(self._bank, 1 + 2 * plane.size // self._bank.size)
+        start = int(self._rng.integers(self._bank.size - plane.size + 1))
+        plane += self._bank[start : start + plane.size].reshape(plane.shape)
+        return plane

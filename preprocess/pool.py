@@ -1,0 +1,100 @@
+"""Run one function over many tasks in worker processes that never outlive the program."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def usable_cpus() -> int:
+    """The CPUs this process may use: its affinity, bounded by the quota of its control group (v2)."""
+    cpus = len(os.sched_getaffinity(0))
+    quota = _read_words(Path("/sys/fs/cgroup/cpu.max"))
+    if len(quota) == 2 and quota[0].isdigit():
+        cpus = min(cpus, max(1, int(quota[0]) // int(quota[1])))
+    return cpus
+
+
+def available_memory() -> int:
+    """Bytes that can be taken without swapping, bounded by the limit of the control group (v2)."""
+    words = _read_words(Path("/proc/meminfo"))
+    available = int(words[words.index("MemAvailable:") + 1]) * 1024
+    limit = _read_words(Path("/sys/fs/cgroup/memory.max"))
+    used = _read_words(Path("/sys/fs/cgroup/memory.current"))
+    if limit and used and limit[0].isdigit():
+        available = min(available, max(0, int(limit[0]) - int(used[0])))
+    return available
+
+
+def default_workers(bytes_per_worker: int) -> int:
+    """As many workers as there are usable CPUs, as long as each finds ``bytes_per_worker``; at least one."""
+    return max(1, min(usable_cpus(), available_memory() // bytes_per_worker))
+
+
+def run(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, preload: Sequence[str] = ()
+) -> Iterator[tuple[Task, Future[Result]]]:
+    """Call ``function`` on every task in ``workers`` processes; yields each task with its finished future.
+
+    When the caller stops early (an interrupt, an error) the workers are stopped at once and waited for; when
+    the program itself is killed they end by themselves. A worker killed from outside turns all unfinished
+    futures into ``BrokenProcessPool``.
+
+    Args:
+        function: a module-level function.
+        tasks: its arguments, picklable.
+        workers: number of processes, each taking one task at a time.
+        preload: modules that all workers share, imported once.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    _start_server_ignoring_interrupts()
+    executor = ProcessPoolExecutor(min(workers, len(tasks)), context, _end_with_the_program)
+    try:
+        futures = {executor.submit(function, task): task for task in tasks}
+        for future in as_completed(futures):
+            yield futures[future], future
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_server_ignoring_interrupts() -> None:
+    """Ctrl-C reaches every process of the terminal; only the program itself shall act on it.
+
+    A disposition of "ignore" is inherited: by the server, and from it by every worker.
+    """
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _end_with_the_program() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
+
+
+def _exit_after(parent: "multiprocessing.process.BaseProcess") -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _read_words(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").split()
+    except OSError:
+        return []
