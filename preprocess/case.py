@@ -12,8 +12,8 @@ import torch
 
 from preprocess import geometry, nifti, volume
 from preprocess.errors import CaseError
+from preprocess.files import NpyStream, file_md5, whole_file
 from preprocess.manifest import CaseRecord, SourceFile
-from preprocess.npy import NpyStream, file_md5, whole_file
 from preprocess.task import CaseOutcome, CaseTask, image_path, label_path
 
 IMAGING = "imaging.nii.gz"
@@ -26,7 +26,6 @@ def convert_case(task: CaseTask) -> CaseOutcome:
     Raises:
         CaseError: with one sentence for the reader; neither file of the case is left half-written.
     """
-    torch.set_num_threads(1)
     with _as_case_errors(task.results_dir):
         image = nifti.read_header(task.raw_dir / IMAGING)
         label = nifti.read_header(task.raw_dir / SEGMENTATION)

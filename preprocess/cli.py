@@ -8,15 +8,8 @@ from pathlib import Path
 from preprocess import pool
 from preprocess.convert import BYTES_PER_WORKER, convert
 from preprocess.errors import UsageError
+from preprocess.flags import positive
 from preprocess.verify import verify
-
-
-def positive(text: str) -> int:
-    """An argument that is a whole number of at least one."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,17 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = flags.parse_args(arguments)
     if options.mode == "preprocess" and options.data_dir is None:
         flags.error("--data_dir is required to preprocess")
-    workers = options.workers or pool.default_workers(BYTES_PER_WORKER)
-    chosen = (
-        "as asked"
-        if options.workers
-        else f"of {pool.usable_cpus()} usable CPUs, {BYTES_PER_WORKER / 2**30:g} GiB each"
-    )
-    print(f"{workers} workers ({chosen})")
     try:
         if options.mode == "verify":
-            return verify(options.results_dir, workers)
-        return convert(options.data_dir, options.results_dir, workers)
+            return verify(options.results_dir, options.workers or pool.usable_cpus())
+        return convert(options.data_dir, options.results_dir, options.workers or _choose_workers())
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -74,3 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: finished cases are kept, run again to go on", file=sys.stderr)
         return 130
+
+
+def _choose_workers() -> int:
+    workers, gib = pool.default_workers(BYTES_PER_WORKER), BYTES_PER_WORKER / 2**30
+    free = pool.available_memory() / 2**30
+    print(f"{workers} workers ({pool.usable_cpus()} usable CPUs; {free:.1f} GiB free, {gib:g} for each)")
+    return workers

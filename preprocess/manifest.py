@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from preprocess import spec
-from preprocess.npy import whole_file
+from preprocess.files import whole_file
 
 MANIFEST_NAME = "manifest.json"
 

@@ -103,7 +103,7 @@ def image_planes(volume: RawVolume) -> Iterator[npt.NDArray[np.float32]]:
         with np.errstate(over="ignore"):
             plane = (
                 raw.astype(np.float64).astype(np.float32)
-                if raw.dtype.itemsize == 8
+                if raw.dtype.itemsize >= 8
                 else raw.astype(np.float32)
             )
         if may_overflow and not np.isfinite(plane).all():

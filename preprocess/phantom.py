@@ -1,17 +1,18 @@
 """KiTS19-like cases for people without the data: ``python -m preprocess.phantom --help``."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from preprocess import pool
 from preprocess.cli import positive
-from preprocess.convert import PHANTOM_MARKER, exclusive
+from preprocess.convert import exclusive
 from preprocess.errors import UsageError
+from preprocess.files import remove_temporaries
 from preprocess.manifest import CaseRecord, Manifest
-from preprocess.npy import whole_file
+from preprocess.origin import Detail, describe, mark_phantom, open_manifest, read_origin
 from preprocess.phantom_case import PROFILES, VERSION, PhantomTask, write_preprocessed, write_raw
 from preprocess.spec import EVAL_SAMPLES, MAX_CASE_ID, TRAIN_SAMPLES, evaluation_ids
 
@@ -46,26 +47,46 @@ def make(task: PhantomTask) -> CaseRecord | None:
 
 
 def generate(tasks: Sequence[PhantomTask], workers: int) -> None:
-    """Write all ``tasks`` (at least one; same folder, seed and profile) in ``workers`` processes.
+    """Write all ``tasks`` (at least one; same folder, seed, profile and kind) in ``workers`` processes.
 
     Raises:
+        UsageError: the folder holds other data, or a worker was killed.
         OSError: the disk refuses.
         KeyboardInterrupt: after the workers have stopped.
     """
-    first = tasks[0]
-    detail: dict[str, str | int] = {"seed": first.seed, "profile": first.profile, "version": VERSION}
-    manifest = Manifest("phantom", detail)
-    with exclusive(first.out):
-        if not first.preprocessed:
-            with whole_file(first.out / PHANTOM_MARKER) as file:
-                file.write(json.dumps(detail).encode())
+    out, preprocessed = tasks[0].out, tasks[0].preprocessed
+    with exclusive(out):
+        manifest = _claim(tasks[0])
+        for task in tasks:
+            remove_temporaries(out / task.name)
         for number, (task, future) in enumerate(pool.run(make, tasks, workers), start=1):
-            record = future.result()
+            try:
+                record = future.result()
+            except BrokenProcessPool as error:
+                raise UsageError(
+                    "a worker was killed, most often for lack of memory; use fewer --workers"
+                ) from error
             if record is not None:
                 manifest.cases[task.name] = record
             print(f"{task.name} ({number} of {len(tasks)})", flush=True)
-        if first.preprocessed:
-            manifest.save(first.out)
+        if preprocessed:
+            manifest.save(out)
+
+
+def _claim(task: PhantomTask) -> Manifest:
+    """Mark the folder as holding this phantom; the manifest to add preprocessed cases to."""
+    detail: Detail = {"seed": task.seed, "profile": task.profile, "version": VERSION}
+    if task.preprocessed:
+        detail |= {"painted": "x".join(map(str, task.shape)) if task.shape else "at target spacing"}
+        manifest, note = open_manifest(task.out, "phantom", detail)
+        if note:
+            print(note)
+        return manifest
+    origin = read_origin(task.out)
+    if any(task.out.glob("case_*")) and origin != ("phantom", detail):
+        raise UsageError(f"{task.out} holds cases from {describe(*origin)}; give another --out")
+    mark_phantom(task.out, detail)
+    return Manifest("phantom", detail)
 
 
 def parser() -> argparse.ArgumentParser:

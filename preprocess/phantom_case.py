@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from preprocess.anatomy import draw_anatomy, paint
+from preprocess.files import NpyStream, whole_file
 from preprocess.geometry import Shape3, Spacing3, padded_shape, resampled_shape
 from preprocess.manifest import CaseRecord
-from preprocess.npy import NpyStream, whole_file
 from preprocess.spec import CLIP_MAX_HU, CLIP_MIN_HU, MEAN_HU, STDDEV_HU, TARGET_SPACING_MM
 from preprocess.task import image_path, label_path
 
@@ -77,7 +77,7 @@ PROFILES = tuple(NOISE_HU)
 def write_raw(task: PhantomTask) -> None:
     """Write ``imaging.nii.gz`` (int16) and ``segmentation.nii.gz`` (uint8) of one case.
 
-    The folder appears under its name only when both files are whole.
+    Each file appears under its name only when it is whole.
     """
     # The door to nibabel stays shut where only preprocessed cases are made.
     from preprocess import nifti

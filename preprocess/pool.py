@@ -57,13 +57,14 @@ def run(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     _start_server_ignoring_interrupts()
+    others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(min(workers, len(tasks)), context, _end_with_the_program)
     try:
         futures = {executor.submit(function, task): task for task in tasks}
         for future in as_completed(futures):
             yield futures[future], future
     except BaseException:
-        for process in multiprocessing.active_children():
+        for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         raise
     finally:

@@ -43,7 +43,13 @@ def label_path(results_dir: Path, name: str) -> Path:
 
 
 def work(task: CaseTask) -> CaseOutcome:
-    """``preprocess.case.convert_case``, imported where it runs, so that the program itself stays small."""
+    """``preprocess.case.convert_case`` on one thread, for a worker process.
+
+    The heavy libraries are imported here, where they are used, so that the program itself stays small.
+    """
+    import torch
+
     from preprocess.case import convert_case
 
+    torch.set_num_threads(1)
     return convert_case(task)

@@ -11,8 +11,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from preprocess.errors import UsageError
+from preprocess.files import TEMPORARY_SUFFIX, file_md5
 from preprocess.manifest import MANIFEST_NAME, Manifest, ManifestError
-from preprocess.npy import TEMPORARY_SUFFIX, file_md5
+from preprocess.origin import describe
 
 CHECKSUMS_FILE = Path(__file__).resolve().parent / "checksums.json"
 """The md5 of all 420 files, as published with the MLPerf reference (its ``checksum.json``)."""
@@ -131,6 +132,6 @@ def _phantom_note(folder: Path) -> str:
     if manifest is None or manifest.origin != "phantom":
         return ""
     return (
-        f"note: {folder} was made by the phantom generator {manifest.origin_detail}, not from KiTS19; "
-        "its files cannot match the published table"
+        f"note: this data was made by the phantom generator ({describe('phantom', manifest.origin_detail)}), "
+        "not from KiTS19: it cannot match the published table"
     )

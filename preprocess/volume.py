@@ -85,12 +85,12 @@ def resample_label(planes: Iterable[LabelPlane], shape_in: Shape3, shape_out: Sh
     result = np.empty(shape_out, np.uint8)
     block = np.empty((_BLOCK * 4, height, depth), np.uint8)
     wanted = np.searchsorted(nearest_index(shape_in[2], width), np.arange(shape_in[2] + 1))
-    picked = np.ix_(nearest_index(shape_in[1], height), nearest_index(shape_in[0], depth))
+    rows, slices = nearest_index(shape_in[1], height), nearest_index(shape_in[0], depth)
     start = filled = 0
     for index, plane in enumerate(planes):
         copies = int(wanted[index + 1] - wanted[index])
         if copies:
-            small = plane[picked]
+            small = plane.take(rows, axis=0).take(slices, axis=1)
         for _ in range(copies):
             block[filled] = small
             filled += 1

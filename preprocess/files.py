@@ -1,5 +1,6 @@
-"""Write ``.npy`` (and small text) files so that a name either holds a whole file or does not exist."""
+"""Write files so that a name either holds a whole file or does not exist. Needs numpy only."""
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+
+from preprocess.errors import UsageError
 
 TEMPORARY_SUFFIX = ".part"
 """A file under this suffix is unfinished: a run that was killed left it, or one is writing it now."""
@@ -48,6 +51,32 @@ def remove_temporaries(folder: Path) -> int:
     for path in leftovers:
         path.unlink(missing_ok=True)
     return len(leftovers)
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Create ``folder``, keep other runs out of it, and leave no unfinished file in it, whatever happens.
+
+    Raises:
+        UsageError: it cannot be created, or another run holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"another run is writing to {folder}; wait for it to end") from error
+        remove_temporaries(folder)
+        try:
+            yield
+        finally:
+            remove_temporaries(folder)
+    finally:
+        os.close(descriptor)
 
 
 class NpyStream:
