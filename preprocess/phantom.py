@@ -7,10 +7,9 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from preprocess import pool
-from preprocess.cli import positive
-from preprocess.convert import exclusive
 from preprocess.errors import UsageError
-from preprocess.files import remove_temporaries
+from preprocess.files import exclusive, remove_temporaries
+from preprocess.flags import positive
 from preprocess.manifest import CaseRecord, Manifest
 from preprocess.origin import Detail, describe, mark_phantom, open_manifest, read_origin
 from preprocess.phantom_case import PROFILES, VERSION, PhantomTask, write_preprocessed, write_raw
@@ -63,9 +62,8 @@ def generate(tasks: Sequence[PhantomTask], workers: int) -> None:
             try:
                 record = future.result()
             except BrokenProcessPool as error:
-                raise UsageError(
-                    "a worker was killed, most often for lack of memory; use fewer --workers"
-                ) from error
+                reason = "a worker was killed from outside, most often for lack of memory"
+                raise UsageError(f"{reason}; run again with fewer --workers") from error
             if record is not None:
                 manifest.cases[task.name] = record
             print(f"{task.name} ({number} of {len(tasks)})", flush=True)
