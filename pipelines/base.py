@@ -49,6 +49,9 @@ class Position:
     """Batches of this rank already consumed in this epoch (micro-batches under accumulation)."""
 
 
+BEGINNING = Position()
+
+
 class TrainLoader(Protocol):
     """Batches without end, so that prefetching does not stop at the border of an epoch."""
 

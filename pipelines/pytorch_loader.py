@@ -1,0 +1,167 @@
+"""Training patches through ``torch.utils.data.DataLoader`` workers and a ring of shared batch slots.
+
+Workers write augmented windows straight into preallocated shared memory and send back the number of the
+slot. What the usual DataLoader spends most of its time on, a new shared block for every batch and a
+collating copy into it, is gone.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from pipelines.augment import apply
+from pipelines.base import Batch, Position
+from pipelines.cases import Case, Schedule, Step
+from pipelines.draw import DrawConfig
+from pipelines.errors import DataError
+from pipelines.samples import Samples, check_label
+from pipelines.slots import DeviceBuffers, Layout, Ring, make_ring
+from pipelines.workers import WorkerInit
+
+
+class _Task(NamedTuple):
+    slot: int
+    step: Step
+
+
+class _Filled(NamedTuple):
+    slot: int
+    bytes_read: int
+
+
+class _Filler(Dataset[_Filled]):
+    """The part of the loader that lives in a worker."""
+
+    def __init__(self, samples: Samples, ring: Ring) -> None:
+        self._samples, self._ring = samples, ring
+
+    def __getitems__(self, task: _Task) -> _Filled | DataError:
+        """Fill a slot; DataLoader hands the sampler's item over whole. Faults in the data are returned,
+        since an exception would reach the user as a traceback's text."""
+        images, labels = self._ring.image[task.slot].numpy(), self._ring.label[task.slot].numpy()
+        bytes_read = 0
+        try:
+            for i, (position, case) in enumerate(zip(task.step.positions, task.step.cases, strict=True)):
+                sample = self._samples.get(task.step.epoch, position, case)
+                apply(sample.image, sample.label, sample.augmentation, images[i, 0], labels[i, 0])
+                check_label(labels[i, 0], self._samples.name(case))
+                bytes_read += sample.bytes_read
+        except DataError as error:
+            return error
+        return _Filled(task.slot, bytes_read)
+
+
+def _identity(filled: Any) -> Any:
+    return filled
+
+
+class PytorchTrainLoader:
+    """Training batches, see ``TrainLoader``: float32 and uint8, N x 1 x D x H x W, on ``device``.
+
+    On the CPU a batch is the slot itself. On CUDA the slots are page-locked and copied to one of two
+    device buffers, asynchronously; use the batch on the stream that was current when it was asked for.
+    ``num_workers=0`` fills the slots in this process. Iterating again starts again from ``start``.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        schedule: Schedule,
+        draw_config: DrawConfig,
+        device: torch.device,
+        *,
+        num_workers: int,
+        prefetch: int,
+        layout: Layout,
+        start: Position,
+        start_method: str = "fork",
+    ) -> None:
+        self._schedule, self._start = schedule, start
+        self._device, self._layout = device, layout
+        self._num_workers, self._prefetch, self._start_method = num_workers, prefetch, start_method
+        # DataLoader asks its sampler for item k + P (P = workers * prefetch; 0 in this process) while it
+        # returns batch k. Then the consumer has asked for k, so k - 1 and all before are free; k itself
+        # and k + 1 ... k + P are in use: P + 1 slots. One more lets batch k - 1 leave for the device
+        # while k + P is being filled.
+        self._slots = num_workers * prefetch + 2
+        self._ring = make_ring(
+            self._slots, schedule.batch_size, draw_config.patch_shape, shared=num_workers > 0
+        )
+        self._filler = _Filler(Samples(cases, draw_config, schedule.seed), self._ring)
+        self._workers: Any = None
+        self._buffers: DeviceBuffers | None = None
+        self.bytes_read = 0
+        """Bytes asked from the operating system for the batches handed out so far, in whole pages."""
+
+    def __len__(self) -> int:
+        return self._schedule.steps_per_epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.close()
+        self._workers = workers = self._start_workers()
+        if self._device.type == "cuda":
+            # After the workers were forked: pages locked before might be missing in the child.
+            self._buffers = DeviceBuffers(self._ring, self._layout, self._device)
+        try:
+            for k in itertools.count():
+                if self._workers is not workers:
+                    raise RuntimeError("this iterator ended: its loader was closed or iterated again")
+                if self._buffers:
+                    self._buffers.before(k)
+                filled = self._next(workers)
+                self.bytes_read += filled.bytes_read
+                if self._buffers:
+                    yield self._buffers.upload(k, filled.slot)
+                else:
+                    yield self._ring.batch(filled.slot, self._layout)
+        finally:
+            if self._workers is workers:
+                self.close()
+
+    def close(self) -> None:
+        """Stop workers and unlock memory. May be called more than once."""
+        workers, self._workers = self._workers, None
+        if self._num_workers and workers is not None:
+            # DataLoader's only other way is its iterator's __del__, which a traceback can hold off.
+            workers._shutdown_workers()
+        buffers, self._buffers = self._buffers, None
+        if buffers:
+            buffers.close()
+
+    def _start_workers(self) -> Any:
+        parallel: dict[str, Any] = {}
+        if self._num_workers:
+            parallel = {
+                "prefetch_factor": self._prefetch,
+                "multiprocessing_context": self._start_method,
+                "worker_init_fn": WorkerInit(),
+            }
+        # One whole item for __getitems__, where DataLoader's annotation has a list of indices.
+        tasks: Any = (
+            _Task(k % self._slots, step) for k, step in enumerate(self._schedule.steps(self._start))
+        )
+        return iter(
+            DataLoader(
+                self._filler,
+                batch_sampler=tasks,
+                collate_fn=_identity,
+                num_workers=self._num_workers,
+                # Its own generator: DataLoader would otherwise consume the global one.
+                generator=torch.Generator(),
+                **parallel,
+            )
+        )
+
+    def _next(self, workers: Iterator[_Filled | DataError]) -> _Filled:
+        try:
+            filled = next(workers)
+        except RuntimeError as error:
+            if "Bus error" in str(error):
+                raise DataError("a worker lost its memory: a data file shrank or /dev/shm is full") from error
+            raise
+        if isinstance(filled, DataError):
+            raise filled
+        return filled

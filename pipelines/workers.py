@@ -1,0 +1,31 @@
+"""How a worker process behaves: quiet on Ctrl-C, single-threaded, never outliving its parent."""
+
+import ctypes
+import os
+import signal
+
+import torch
+
+_PR_SET_PDEATHSIG = 1
+"""From <linux/prctl.h>."""
+
+
+class WorkerInit:
+    """``worker_init_fn`` of a DataLoader; make it in the process that starts the workers.
+
+    The kernel kills the worker when the thread that started it ends, so that not even SIGKILL of the
+    parent leaves an orphan with its shared memory. Start iterating from a thread that stays.
+    """
+
+    def __init__(self) -> None:
+        self._parent = os.getpid()
+
+    def __call__(self, worker: int) -> None:
+        """Prepare worker number ``worker``."""
+        # Ctrl-C reaches the whole process group; the parent closes its workers in order.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != self._parent:
+            # The parent ended before the kernel was asked.
+            os._exit(1)
+        torch.set_num_threads(1)
