@@ -59,19 +59,20 @@ def _write(
     shape = geometry.resampled_shape(image.shape, image.spacing)
     widths = geometry.padding(shape)
     final = geometry.padded_shape(shape)
-    # The label goes first: it is the quicker one to fail.
-    with whole_file(label_path(task.results_dir, task.name)) as file:
+    # Both names are given at the end, so that a case that fails half-way leaves no label without its image.
+    with (
+        whole_file(image_path(task.results_dir, task.name)) as image_file,
+        whole_file(label_path(task.results_dir, task.name)) as label_file,
+    ):
+        # The label goes first: it is the quicker one to fail.
         classes = volume.resample_label(nifti.label_planes(label), image.shape, shape)
-        stream = NpyStream(file, (1, *final), np.uint8)
-        stream.append(np.pad(classes, widths, mode="edge"))
-        label_md5 = stream.md5
+        labels = NpyStream(label_file, (1, *final), np.uint8)
+        labels.append(np.pad(classes, widths, mode="edge"))
         del classes
-    with whole_file(image_path(task.results_dir, task.name)) as file:
         slabs = volume.resample_image(nifti.image_planes(image), image.shape, shape)
-        stream = NpyStream(file, (1, *final), np.float32)
-        mean, std = _append_all(stream, volume.pad_slabs(map(volume.normalise, slabs), widths))
-        image_md5 = stream.md5
-    return CaseRecord(final, image.spacing, mean, std, image_md5, label_md5, *source)
+        images = NpyStream(image_file, (1, *final), np.float32)
+        mean, std = _append_all(images, volume.pad_slabs(map(volume.normalise, slabs), widths))
+    return CaseRecord(final, image.spacing, mean, std, images.md5, labels.md5, *source)
 
 
 def _append_all(stream: NpyStream, slabs: Iterable[npt.NDArray[np.float32]]) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from isal import igzip, isal_zlib
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from preprocess.errors import CaseError
 from preprocess.geometry import Shape3, Spacing3
@@ -24,6 +25,7 @@ from preprocess.spec import NUM_CLASSES
 _CHUNK_BYTES = 4 << 20
 _ISAL_ERROR = cast("type[Exception]", isal_zlib.error)
 _READ_ERRORS = (EOFError, OSError, zlib.error, _ISAL_ERROR)
+_HEADER_ERRORS = (ImageFileError, HeaderDataError, WrapStructError, ValueError, KeyError, *_READ_ERRORS)
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,12 @@ def read_header(path: Path) -> RawVolume:
             f"{path.name} is missing in {path.parent}; download it again, or remove the case's folder"
         )
     try:
+        spacing = _written_spacing(path)
         image = nibabel.load(path)
         if not (isinstance(image, nibabel.Nifti1Image) and isinstance(image.dataobj, ArrayProxy)):
             raise ImageFileError("the file is of another format")
         proxy = image.dataobj
-        spacing = tuple(float(mm) for mm in image.header["pixdim"][1:4])
-    except (ImageFileError, HeaderDataError, ValueError, KeyError, *_READ_ERRORS) as error:
+    except _HEADER_ERRORS as error:
         raise CaseError(
             f"{path.name} has no readable NIfTI header ({_brief(error)}); download the file again"
         ) from error
@@ -70,21 +72,36 @@ def read_header(path: Path) -> RawVolume:
         )
     if proxy.dtype.kind not in "iuf":
         raise CaseError(f"{path.name} holds {proxy.dtype} voxels; expected integers or real numbers")
-    if not all(0 < mm < np.inf for mm in spacing):
-        raise CaseError(
-            f"{path.name} has spacing {spacing} mm; expected three positive numbers, correct pixdim"
-        )
     slope, inter = float(proxy.slope), float(proxy.inter)
     depth, height, width = (int(n) for n in proxy.shape)
     return RawVolume(
         path,
         (depth, height, width),
-        (spacing[0], spacing[1], spacing[2]),
+        spacing,
         proxy.dtype,
         proxy.offset,
         slope,
         inter,
     )
+
+
+def _written_spacing(path: Path) -> Spacing3:
+    """The spacing as it is in the file; ``nibabel.load`` would quietly turn -1 into 1 and 0 into 1."""
+    with igzip.IGzipFile(path, "rb") as file:
+        block = file.read(nibabel.Nifti2Header.sizeof_hdr)
+    is_nifti2 = nibabel.Nifti2Header.may_contain_header(block)
+    size = nibabel.Nifti1Header.sizeof_hdr
+    header = (
+        nibabel.Nifti2Header(block, check=False)
+        if is_nifti2
+        else nibabel.Nifti1Header(block[:size], check=False)
+    )
+    d, h, w = (float(mm) for mm in header["pixdim"][1:4])
+    if not all(0 < mm < np.inf for mm in (d, h, w)):
+        raise CaseError(
+            f"{path.name} has spacing {(d, h, w)} mm; expected three positive numbers, correct its pixdim"
+        )
+    return d, h, w
 
 
 def image_planes(volume: RawVolume) -> Iterator[npt.NDArray[np.float32]]:

@@ -94,9 +94,9 @@ def _hint(name: str, md5: str, written: dict[str, str]) -> str:
     )
 
 
-def load_table(path: Path = CHECKSUMS_FILE) -> dict[str, str]:
+def load_table() -> dict[str, str]:
     """The published md5 of every file, by file name."""
-    table: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    table: dict[str, str] = json.loads(CHECKSUMS_FILE.read_text(encoding="utf-8"))
     return table
 
 
