@@ -1,4 +1,4 @@
-"""What an augmentation does to a patch, in numpy: the meaning that every loader's fast path must match.
+"""What an augmentation does to a patch, in memory: the meaning that every loader's fast path must match.
 
 The order is the MLPerf reference's: crop, flip, brightness, noise. All of it is deterministic; the random
 choices are made in ``draw``.
@@ -7,6 +7,7 @@ choices are made in ``draw``.
 from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipelines.draw import Augmentation, CropWindow
@@ -46,13 +47,14 @@ def apply(
 
 
 def _add_noise(image: NDArray[np.float32], sigma: float, seed: int) -> None:
-    # PCG64 makes float32 normals in two thirds of the time of Philox, and nothing here needs a counter.
-    generator = np.random.Generator(np.random.PCG64(seed))
+    # torch's normals take a third of the time of numpy's (6 against 18 ms for 128^3): they are vectorised.
+    # Their last bits may depend on the CPU's instruction set, so a run resumes exactly on like machines.
+    generator = torch.Generator().manual_seed(seed)
+    # The sum is numpy's: torch would start threads for it, in a worker that has one core.
     flat = image.reshape(-1, copy=False)
-    buffer = np.empty(min(_NOISE_CHUNK, flat.size), dtype=np.float32)
+    buffer = torch.empty(min(_NOISE_CHUNK, flat.size))
     for begin in range(0, flat.size, _NOISE_CHUNK):
         part = flat[begin : begin + _NOISE_CHUNK]
-        noise = buffer[: part.size]
-        generator.standard_normal(dtype=np.float32, out=noise)
+        noise = buffer[: part.size].normal_(generator=generator).numpy()
         noise *= np.float32(sigma)
         part += noise

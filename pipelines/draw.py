@@ -132,11 +132,7 @@ def draw(
     ``boxes`` is called only where the crop is drawn to be foreground-biased. A case without foreground is
     then cropped without bias (the reference would fail on it). Raises DataError if the patch does not fit.
     """
-    if any(p > s for p, s in zip(config.patch_shape, volume_shape, strict=True)):
-        raise DataError(
-            f"a patch of {config.patch_shape} voxels does not fit a volume of {volume_shape}: "
-            "lower --input_shape, or preprocess the case again (it pads to at least 128^3)"
-        )
+    check_fit(config.patch_shape, volume_shape)
     words = random_bits(seed, epoch, Stream.SAMPLE, sample, len(Slot))
     # The upper 53 bits, as numpy's own doubles in [0, 1).
     u = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
@@ -148,6 +144,15 @@ def draw(
         ranges = [s - p for s, p in zip(volume_shape, config.patch_shape, strict=True)]
         start = _shape(_offset(r, u[slot]) for r, slot in zip(ranges, _OFFSETS, strict=True))
     return CropWindow(start, config.patch_shape), _augmentation(config, u, int(words[Slot.NOISE_SEED]))
+
+
+def check_fit(patch_shape: Shape, volume_shape: Shape) -> None:
+    """Raise DataError if a patch is larger than the volume along an axis."""
+    if any(p > s for p, s in zip(patch_shape, volume_shape, strict=True)):
+        raise DataError(
+            f"a patch of {patch_shape} voxels does not fit a volume of {volume_shape}: "
+            "lower --input_shape, or preprocess the case again (it pads to at least 128^3)"
+        )
 
 
 def _shape(values: Iterable[int]) -> Shape:

@@ -4,15 +4,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
 import torch
 
 from pipelines.base import Shard, Volume
 from pipelines.cases import Case, balance
-from pipelines.errors import DataError
-from pipelines.samples import check_label
+from pipelines.errors import naming
+from pipelines.foreground import check_classes
+from pipelines.samples import open_case
 from pipelines.slots import Layout, with_layout
-from pipelines.volume_reader import MappedVolume
 
 
 def shard_cases(cases: Sequence[Case], shard: Shard) -> tuple[Case, ...]:
@@ -48,16 +47,15 @@ class VolumeLoader:
         """Nothing to stop: the reading thread ends with the iteration."""
 
     def _read(self, case: Case) -> Volume:
-        image, label = MappedVolume(case.image, np.float32), MappedVolume(case.label, np.uint8)
-        if image.shape != label.shape:
-            raise DataError(f"{case.image} has shape {image.shape}, but {case.label} has {label.shape}")
+        image, label = open_case(case)
         lock = self._device.type == "cuda"
         shape = (1, 1, *image.shape)
         images = torch.empty(shape, dtype=torch.float32, pin_memory=lock)
         labels = torch.empty(shape, dtype=torch.uint8, pin_memory=lock)
         images.numpy()[0, 0] = image.whole()
         labels.numpy()[0, 0] = label.whole()
-        check_label(labels.numpy(), case.name)
+        with naming(case.label):
+            check_classes(labels.numpy())
         return Volume(case.name, images, labels)
 
     def _on_device(self, volume: Volume) -> Volume:

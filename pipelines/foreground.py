@@ -38,8 +38,7 @@ def foreground_boxes(label: NDArray[np.uint8]) -> Boxes:
     origin, inner = _foreground(label)
     if inner.size == 0:
         return ()
-    if (highest := int(inner.max())) >= NUM_CLASSES:
-        raise DataError(f"a label holds class {highest}, expected 0 to {NUM_CLASSES - 1}")
+    check_classes(inner)
     components, count = cc3d.connected_components(inner, connectivity=6, return_N=True)
     class_of = np.zeros(count + 1, dtype=np.uint8)
     class_of[components] = inner
@@ -53,6 +52,12 @@ def foreground_boxes(label: NDArray[np.uint8]) -> Boxes:
         )
         found[class_of[component]].append(box)
     return tuple(tuple(sorted(boxes, key=_largest_first)[:_LARGEST]) for boxes in found[1:] if boxes)
+
+
+def check_classes(label: NDArray[np.uint8]) -> None:
+    """Raise DataError if a voxel is no class of MLPerf's KiTS19: a loss would index out of bounds."""
+    if (highest := int(label.max())) >= NUM_CLASSES:
+        raise DataError(f"a label of class {highest}, expected 0 to {NUM_CLASSES - 1}: preprocess it again")
 
 
 def _largest_first(box: Box) -> tuple[int, Box]:

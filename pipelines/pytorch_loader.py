@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pipelines.augment import apply
 from pipelines.base import Batch, Position
 from pipelines.cases import Case, Schedule, Step
 from pipelines.draw import DrawConfig
 from pipelines.errors import DataError
-from pipelines.samples import Samples, check_label
+from pipelines.samples import Samples
 from pipelines.slots import DeviceBuffers, Layout, Ring, make_ring
 from pipelines.workers import WorkerInit
 
@@ -45,10 +44,7 @@ class _Filler(Dataset[_Filled]):
         bytes_read = 0
         try:
             for i, (position, case) in enumerate(zip(task.step.positions, task.step.cases, strict=True)):
-                sample = self._samples.get(task.step.epoch, position, case)
-                apply(sample.image, sample.label, sample.augmentation, images[i, 0], labels[i, 0])
-                check_label(labels[i, 0], self._samples.name(case))
-                bytes_read += sample.bytes_read
+                bytes_read += self._samples.write(task.step.epoch, position, case, images[i, 0], labels[i, 0])
         except DataError as error:
             return error
         return _Filled(task.slot, bytes_read)
