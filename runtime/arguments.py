@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from pipelines.data_loader import LoaderConfig
-
 from model.unet3d import MLPERF_FILTERS
+from pipelines.data_loader import LoaderConfig
 from runtime.optimizers import OptimizerConfig
 from runtime.schedule import EvaluationSchedule, LearningRate
 
@@ -156,6 +155,10 @@ def build_parser(local_rank: int = 0) -> argparse.ArgumentParser:
     add = parser.add_argument_group("Other parameters").add_argument
     add("--verbose", "-v", action="store_true", help="progress bars")
     add("--oversampling", type=FRACTION, default=0.4, help="fraction of crops biased to the foreground")
+    add(
+        "--brightness", default="reference", choices=["reference", "nvidia"],
+        help="factor of the brightness augmentation: 1+U(0.7,1.3), or NVIDIA's U(0.7,1.3)",
+    )  # fmt: skip
     add("--overlap", type=_number(float, 0.0, 0.99), default=0.5, help="overlap of evaluation windows")
     add("--cudnn_benchmark", action="store_true", help="let cuDNN time its algorithms")
     add("--cudnn_deterministic", action="store_true", help="only deterministic cuDNN algorithms")
@@ -206,7 +209,8 @@ def parse_arguments(argv: Sequence[str] | None = None, local_rank: int = 0) -> R
             input_shape=tuple(flags.input_shape),
             val_input_shape=tuple(flags.val_input_shape),
             oversampling=flags.oversampling,
-            seed=flags.seed,
+            brightness=flags.brightness,
+            seed=max(flags.seed, 0),  # -1 is drawn when the ranks have met, see Session.of
             num_workers=flags.num_workers,
             last_batch=flags.last_batch,
             layout=flags.layout,

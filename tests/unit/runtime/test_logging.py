@@ -1,0 +1,74 @@
+"""The MLPerf log as lines in a file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.unet3d import Unet3D
+from runtime.logging import RunLog
+
+
+def events(path: Path) -> list[dict[str, Any]]:
+    lines = path.read_text().splitlines()
+    assert all(line.startswith(":::MLLOG ") for line in lines)
+    return [json.loads(line.removeprefix(":::MLLOG ")) for line in lines]
+
+
+def test_lines_reach_the_file_at_once_and_standard_output_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new" / "unet3d.log"
+    log = RunLog(path)
+    log.event("seed", 3)
+    (line,) = events(path)
+    assert (line["key"], line["value"], line["event_type"]) == ("seed", 3, "POINT_IN_TIME")
+    assert line["metadata"]["file"].endswith("test_logging.py")
+    assert capsys.readouterr().out == path.read_text()
+
+
+def test_blocks_and_evaluations(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "a.log")
+    with log.block(range(3, 8), samples_per_epoch=10):
+        pass
+    with log.evaluation(70) as report:
+        report(0.5)
+    found = events(tmp_path / "a.log")
+    assert [e["key"] for e in found] == [
+        "block_start",
+        "block_stop",
+        "eval_start",
+        "eval_accuracy",
+        "eval_stop",
+    ]
+    assert (
+        found[0]["metadata"].items() >= {"first_epoch_num": 3, "epoch_count": 5, "samples_count": 50}.items()
+    )
+    assert found[3]["value"] == 0.5
+    assert all(e["metadata"]["epoch_num"] == 70 for e in found[2:])
+
+
+def test_an_earlier_runs_log_is_kept_apart(tmp_path: Path) -> None:
+    path = tmp_path / "unet3d.log"
+    for seed in (1, 2):
+        RunLog(path).event("seed", seed)
+    assert [e["value"] for e in events(path)] == [2]
+    (earlier,) = (p for p in tmp_path.iterdir() if p != path)
+    assert [e["value"] for e in events(earlier)] == [1]
+    assert earlier.suffix == ".log"
+
+
+def test_every_parameter_is_an_initialised_weight(tmp_path: Path) -> None:
+    model = Unet3D(1, 3, filters=(2,))
+    RunLog(tmp_path / "a.log").weights_initialized(model)
+    names = [e["metadata"]["tensor"] for e in events(tmp_path / "a.log")]
+    assert names == [name for name, _ in model.named_parameters()]
+
+
+def test_other_ranks_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = RunLog()
+    log.event("seed", 1)
+    with log.block([1], 1), log.evaluation(1) as report:
+        report(1.0)
+    assert capsys.readouterr().out == ""
