@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import TypeVar
@@ -56,11 +57,12 @@ def run(
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    _start_server_ignoring_interrupts()
     others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(min(workers, len(tasks)), context, _end_with_the_program)
     try:
-        futures = {executor.submit(function, task): task for task in tasks}
+        with _interrupts_deferred():
+            _start_server_ignoring_interrupts()
+            futures = {executor.submit(function, task): task for task in tasks}
         for future in as_completed(futures):
             yield futures[future], future
     except BaseException:
@@ -69,6 +71,19 @@ def run(
         raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Hold Ctrl-C back while the block starts processes: half-started ones cannot be stopped."""
+    pending: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if pending:
+        raise KeyboardInterrupt
 
 
 def _start_server_ignoring_interrupts() -> None:

@@ -66,11 +66,15 @@ def start(raw: Path, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[s
 
 
 def group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    """Whether a process of the group still runs; one that only waits to be reaped does not count."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = path.read_text().rsplit(")", 1)[1].split()[:3]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(its_group) == group and state != "Z":
+            return True
+    return False
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -124,6 +128,19 @@ def test_ctrl_c_stops_with_one_line_and_130(raw: Path, tmp_path: Path, start) ->
     assert "Traceback" not in errors
     assert not list(out.glob("*.part"))
     complete_files(out, raw)
+    wait_for(lambda: not group_lives(run.pid), seconds=10)
+
+
+def test_ctrl_c_before_any_case_has_begun_is_as_clean(tmp_path: Path, start) -> None:
+    run = start()
+    wait_for((tmp_path / "out").is_dir)  # made just before the workers are
+    time.sleep(0.2)
+    os.killpg(run.pid, signal.SIGINT)
+    _, errors = run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted: finished cases are kept, run again to go on"
+    assert "Traceback" not in errors
+    assert not list((tmp_path / "out").iterdir())
     wait_for(lambda: not group_lives(run.pid), seconds=10)
 
 

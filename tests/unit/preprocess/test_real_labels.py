@@ -15,7 +15,6 @@ CASES = (3, 4, 7, 15, 23, 160)
 
 
 @pytest.mark.shared
-@pytest.mark.slow
 def test_real_labels_have_the_published_md5(shared: Path, tmp_path: Path, preprocess) -> None:
     for case_id in CASES:
         case = tmp_path / "raw" / f"case_{case_id:05d}"
