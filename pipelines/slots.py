@@ -15,6 +15,9 @@ Layout = Literal["NCDHW", "NDHWC"]
 SHARED_MEMORY = "/dev/shm"
 """Where POSIX shared memory, and so torch's, lies on Linux."""
 
+_PORTABLE = 1
+"""cudaHostRegisterPortable of the CUDA runtime: page-locked for every device."""
+
 
 class Ring(NamedTuple):
     """Batch slots that worker processes write and the consumer reads, without a copy between them."""
@@ -83,7 +86,13 @@ class DeviceBuffers:
         self._copied = [torch.cuda.Event() for _ in range(2)]
         self._locked: list[Tensor] = []
         for tensor in ring:
-            _check(torch.cuda.cudart().cudaHostRegister(tensor.data_ptr(), tensor.nbytes, 0))
+            register = torch.cuda.cudart().cudaHostRegister
+            if status := int(register(tensor.data_ptr(), tensor.nbytes, _PORTABLE)):
+                self.close()
+                raise DataError(
+                    f"cannot page-lock {tensor.nbytes} bytes of batch slots (CUDA error {status}): "
+                    "lower --num_workers or --batch_size"
+                )
             self._locked.append(tensor)
 
     def before(self, k: int) -> None:
@@ -110,8 +119,4 @@ class DeviceBuffers:
         """Wait for copies under way and unlock the ring's pages."""
         self._stream.synchronize()
         while self._locked:
-            _check(torch.cuda.cudart().cudaHostUnregister(self._locked.pop().data_ptr()))
-
-
-def _check(status: int) -> None:
-    torch.cuda.check_error(int(status))
+            torch.cuda.cudart().cudaHostUnregister(self._locked.pop().data_ptr())

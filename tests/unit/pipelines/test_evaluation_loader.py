@@ -1,0 +1,67 @@
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.base import Shard
+from pipelines.data_loader import LoaderConfig, build_evaluation
+from pipelines.errors import DataError
+from tests.unit.pipelines.dataset import EVALUATION
+
+CPU = torch.device("cpu")
+
+
+def test_every_volume_arrives_whole_and_once(config: LoaderConfig) -> None:
+    loader = build_evaluation(config, Shard(), CPU)
+    for _ in range(2):
+        volumes = {volume.case: volume for volume in loader}
+        assert sorted(volumes) == [f"case_{n:05d}" for n in EVALUATION]
+        for case, volume in volumes.items():
+            assert (volume.image.dtype, volume.label.dtype) == (torch.float32, torch.uint8)
+            np.testing.assert_array_equal(volume.image[0], np.load(config.data_dir / f"{case}_x.npy"))
+            np.testing.assert_array_equal(volume.label[0], np.load(config.data_dir / f"{case}_y.npy"))
+    assert len(loader) == 3
+    loader.close()
+    loader.close()
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_ranks_share_the_volumes(config: LoaderConfig, world: int) -> None:
+    loaders = [build_evaluation(config, Shard(rank, world), CPU) for rank in range(world)]
+    cases = [[volume.case for volume in loader] for loader in loaders]
+    assert [len(loader) for loader in loaders] == [len(names) for names in cases]
+    assert sorted(name for names in cases for name in names) == [f"case_{n:05d}" for n in EVALUATION]
+
+
+def test_the_layout_is_in_the_strides(config: LoaderConfig) -> None:
+    volume = next(iter(build_evaluation(replace(config, layout="NDHWC"), Shard(), CPU)))
+    assert volume.image.is_contiguous(memory_format=torch.channels_last_3d)
+    assert volume.image.stride(1) == 1
+
+
+def test_a_volume_left_early_leaves_no_thread(config: LoaderConfig) -> None:
+    for _ in build_evaluation(config, Shard(), CPU):
+        break
+    assert [t.name for t in threading.enumerate() if t.name.startswith("evaluation")] == []
+
+
+def test_nothing_to_evaluate_is_an_error(config: LoaderConfig, tmp_path: Path) -> None:
+    (tmp_path / "none.txt").write_text("00099\n")
+    with pytest.raises(DataError, match=r"no case of .* is listed in .*none.txt"):
+        build_evaluation(replace(config, evaluation_cases=tmp_path / "none.txt"), Shard(), CPU)
+
+
+def test_a_fault_names_the_file(config: LoaderConfig, tmp_path: Path) -> None:
+    shape = (1, 4, 5, 6)
+    (tmp_path / "cases.txt").write_text("00000\n")
+    np.save(tmp_path / "case_00000_x.npy", np.zeros(shape, np.float32))
+    np.save(tmp_path / "case_00000_y.npy", np.full(shape, 7, np.uint8))
+    config = replace(config, data_dir=tmp_path, evaluation_cases=tmp_path / "cases.txt")
+    with pytest.raises(DataError, match="case_00000_y.npy: a label of class 7"):
+        next(iter(build_evaluation(config, Shard(), CPU)))
+    np.save(tmp_path / "case_00000_y.npy", np.zeros(shape, np.float32))
+    with pytest.raises(DataError, match="case_00000_y.npy holds float32, expected uint8"):
+        next(iter(build_evaluation(config, Shard(), CPU)))

@@ -1,0 +1,119 @@
+import multiprocessing
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.draw import Box, Boxes
+from pipelines.errors import DataError
+from pipelines.foreground import BoxTable, foreground_boxes
+
+BOXES: Boxes = ((Box((1, 2, 3), (4, 5, 6)), Box((7, 8, 9), (10, 11, 12))), (Box((0, 0, 1), (1, 1, 2)),))
+
+
+def naive(label: np.ndarray) -> Boxes:
+    """The reference's rule with scipy, and the tie rule of this project."""
+    result = []
+    for kind in np.unique(label[label > 0]):
+        slices = scipy.ndimage.find_objects(scipy.ndimage.label(label == kind)[0])
+        boxes = [Box(tuple(s.start for s in sl), tuple(s.stop for s in sl)) for sl in slices]
+        volumes = {b: np.prod(np.subtract(b.stop, b.start)) for b in boxes}
+        result.append(tuple(sorted(boxes, key=lambda b: (-volumes[b], b))[:2]))
+    return tuple(result)
+
+
+@given(
+    st.tuples(*[st.integers(1, 14)] * 3),
+    st.integers(0, 2**32),
+    st.floats(0, 0.6),
+    st.sampled_from([(1,), (2,), (1, 2)]),
+)
+def test_boxes_are_those_of_scipy(
+    shape: tuple[int, int, int], seed: int, density: float, kinds: tuple[int, ...]
+) -> None:
+    rng = np.random.default_rng(seed)
+    label = (rng.choice(kinds, shape) * (rng.random(shape) < density)).astype(np.uint8)
+    assert foreground_boxes(label) == naive(label)
+
+
+def test_boxes_of_large_blobs_in_a_large_volume() -> None:
+    grid = np.indices((60, 90, 80))
+    label = np.zeros((60, 90, 80), dtype=np.uint8)
+    for kind, centre, radius in (
+        (1, (20, 30, 20), 12),
+        (1, (40, 60, 60), 15),
+        (1, (5, 80, 5), 3),
+        (2, (22, 34, 25), 6),
+    ):
+        label[sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True)) < radius**2] = kind
+    assert foreground_boxes(label) == naive(label)
+    assert [len(boxes) for boxes in foreground_boxes(label)] == [2, 1]
+
+
+def test_voxels_that_touch_by_an_edge_are_two_components() -> None:
+    label = np.zeros((2, 2, 2), dtype=np.uint8)
+    label[0, 0, 0] = label[0, 1, 1] = 1
+    assert foreground_boxes(label) == ((Box((0, 0, 0), (1, 1, 1)), Box((0, 1, 1), (1, 2, 2))),)
+
+
+def test_a_label_without_foreground_has_no_boxes() -> None:
+    assert foreground_boxes(np.zeros((4, 5, 6), dtype=np.uint8)) == ()
+
+
+def test_an_unknown_class_is_refused() -> None:
+    label = np.zeros((4, 4, 4), dtype=np.uint8)
+    label[1, 2, 3] = 3
+    with pytest.raises(DataError, match="class 3, expected 0 to 2"):
+        foreground_boxes(label)
+
+
+def never() -> Boxes:
+    raise AssertionError("computed although stored")
+
+
+@pytest.mark.parametrize("boxes", [BOXES, BOXES[:1], BOXES[1:], ()])
+def test_a_table_computes_once_and_returns_the_same(boxes: Boxes) -> None:
+    table = BoxTable(3)
+    assert table.get(1, lambda: boxes) == boxes
+    assert table.get(1, never) == boxes
+    with pytest.raises(AssertionError, match="computed although stored"):
+        table.get(2, never)
+
+
+def test_a_half_written_row_reads_as_empty() -> None:
+    table = BoxTable(1)
+    table.get(0, lambda: BOXES)
+    for column in range(table._rows.shape[1]):
+        torn = table._rows.clone()
+        torn[0, column] += 1
+        other = BoxTable(1)
+        other._rows.copy_(torn)
+        assert other.get(0, lambda: ()) == ()
+        assert other.get(0, never) == ()
+
+
+def store(table: BoxTable, results: Any) -> None:
+    results.put((table.get(0, never), table.get(1, lambda: BOXES[1:])))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_share_what_any_of_them_found(method: str) -> None:
+    table = BoxTable(2)
+    table.get(0, lambda: BOXES)
+    context = torch_context(method)
+    results = context.Queue()
+    process = context.Process(target=store, args=(table, results))
+    process.start()
+    assert results.get(timeout=60) == (BOXES, BOXES[1:])
+    process.join()
+    assert table.get(1, never) == BOXES[1:]
+
+
+def torch_context(method: str) -> Any:
+    # Importing torch.multiprocessing teaches pickle to send shared tensors.
+    import torch.multiprocessing  # noqa: F401
+
+    return multiprocessing.get_context(method)
