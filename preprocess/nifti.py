@@ -153,7 +153,10 @@ def label_planes(volume: RawVolume) -> Iterator[npt.NDArray[np.uint8]]:
 
 
 def _raw_planes(volume: RawVolume) -> Iterator[npt.NDArray[np.generic]]:
-    """The planes as they are on disk, ``(H, D)``; a view that lives until the next plane is asked for."""
+    """The planes as they are on disk, ``(H, D)``; a view that lives until the next plane is asked for.
+
+    isal compares the checksum at the end of the stream as soon as the last voxel is out.
+    """
     depth, height, width = volume.shape
     plane_bytes = depth * height * volume.dtype.itemsize
     per_chunk = max(1, _CHUNK_BYTES // plane_bytes)
@@ -167,9 +170,6 @@ def _raw_planes(volume: RawVolume) -> Iterator[npt.NDArray[np.generic]]:
                 yield from np.frombuffer(buffer, volume.dtype, count * depth * height).reshape(
                     count, height, depth
                 )
-            # Reading past the last voxel makes the decompressor compare the checksum at the end of the file.
-            while file.read(_CHUNK_BYTES):
-                pass
     except _READ_ERRORS as error:
         raise CaseError(
             f"{volume.path.name} is truncated or damaged ({_brief(error)}); "

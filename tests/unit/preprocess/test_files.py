@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.files import NpyStream, file_md5, remove_temporaries, whole_file
+from preprocess.files import NpyStream, exclusive, file_md5, remove_temporaries, whole_file
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
@@ -55,3 +55,12 @@ def test_only_temporaries_are_removed(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     assert remove_temporaries(tmp_path) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy", "part"]
+
+
+def test_a_run_begins_and_ends_without_temporaries(tmp_path: Path) -> None:
+    old, new = tmp_path / "a.npy.1.part", tmp_path / "b.npy.2.part"
+    old.write_bytes(b"")
+    with exclusive(tmp_path):
+        assert not old.exists()  # its space is free for what is written now
+        new.write_bytes(b"")
+    assert not new.exists()
