@@ -56,19 +56,31 @@ def generate(tasks: Sequence[PhantomTask], workers: int) -> None:
     out, preprocessed = tasks[0].out, tasks[0].preprocessed
     with exclusive(out):
         manifest = _claim(tasks[0])
-        for task in tasks:
-            remove_temporaries(out / task.name)
-        for number, (task, future) in enumerate(pool.run(make, tasks, workers), start=1):
-            try:
-                record = future.result()
-            except BrokenProcessPool as error:
-                reason = "a worker was killed from outside, most often for lack of memory"
-                raise UsageError(f"{reason}; run again with fewer --workers") from error
-            if record is not None:
-                manifest.cases[task.name] = record
-            print(f"{task.name} ({number} of {len(tasks)})", flush=True)
+        _clear(tasks)
+        try:
+            _make_all(tasks, workers, manifest)
+        finally:
+            _clear(tasks)
         if preprocessed:
             manifest.save(out)
+
+
+def _make_all(tasks: Sequence[PhantomTask], workers: int, manifest: Manifest) -> None:
+    for number, (task, future) in enumerate(pool.run(make, tasks, workers), start=1):
+        try:
+            record = future.result()
+        except BrokenProcessPool as error:
+            reason = "a worker was killed from outside, most often for lack of memory"
+            raise UsageError(f"{reason}; run again with fewer --workers") from error
+        if record is not None:
+            manifest.cases[task.name] = record
+        print(f"{task.name} ({number} of {len(tasks)})", flush=True)
+
+
+def _clear(tasks: Sequence[PhantomTask]) -> None:
+    """Remove what killed workers left in the case folders."""
+    for task in tasks:
+        remove_temporaries(task.out / task.name)
 
 
 def _claim(task: PhantomTask) -> Manifest:
