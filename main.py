@@ -29,7 +29,10 @@ def benchmark(config: RunConfig, world: World) -> int:
             config=asdict(config) | {"world_size": world.size, "device": str(world.device)},
             results=found.values,
         )
-        write_record(record, path)
+        try:
+            write_record(record, path)
+        except OSError as error:
+            raise RunError(f"{path} cannot be written ({error.strerror}); check --log_dir") from error
         print(f"record: {path}", *found.lines, sep="\n", flush=True)
     return 0
 

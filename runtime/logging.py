@@ -1,18 +1,19 @@
 """The MLPerf log: the one door to ``mlperf_logging``.
 
-Rank 0 writes ``:::MLLOG`` lines to one file per run and to standard output. Keys are those that the
-official compliance checker of the v1.0.0 to v4.0.0 training rules asks for.
+Rank 0 writes ``:::MLLOG`` lines to one file per run, each as it happens. Keys are those that the official
+compliance checker of the v1.0.0 to v4.0.0 training rules asks for.
 """
 
 import contextlib
 import logging as std_logging
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+
+from runtime.errors import RunError
 
 LOG_NAME = "unet3d.log"
 
@@ -23,6 +24,9 @@ class RunLog:
     Args:
         path: The log file. One that exists is from an earlier run and is renamed to carry its time, because
             the official checkers read one run per file.
+
+    Raises:
+        RunError: The file cannot be created.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -31,13 +35,15 @@ class RunLog:
             return
         from mlperf_logging.mllog.mllog import MLLogger
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            stamp = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S-%f")
-            path.rename(path.with_stem(f"{path.stem}.{stamp}"))
         logger = std_logging.Logger("voxelrate.mlperf", std_logging.INFO)
-        logger.addHandler(std_logging.FileHandler(path))
-        logger.addHandler(std_logging.StreamHandler(sys.stdout))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                stamp = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S-%f")
+                path.rename(path.with_stem(f"{path.stem}.{stamp}"))
+            logger.addHandler(std_logging.FileHandler(path))
+        except OSError as error:
+            raise RunError(f"{path} cannot be created ({error.strerror}); check --log_dir") from error
         self._log = MLLogger(logger=logger, root_dir=str(Path(__file__).resolve().parent.parent))
 
     def _write(self, kind: str, key: str, value: Any, metadata: dict[str, Any]) -> None:

@@ -68,6 +68,7 @@ def run_training(config: RunConfig, world: World) -> Outcome:
         log.event("cache_clear_not_permitted", True)
     log.start("init_start")
     session = Session.of(config, world)
+    session.say(f"MLPerf log: {config.log_dir / LOG_NAME}")
     log_submission(log, session)
     model = session.model()
     log.weights_initialized(model)

@@ -6,6 +6,13 @@ from math import ceil
 
 from preprocess.spec import TRAIN_SAMPLES
 
+MLPERF_FIRST_EVALUATION = 1000 * TRAIN_SAMPLES
+MLPERF_EVALUATION_INTERVAL = 20 * TRAIN_SAMPLES
+"""Training samples before the first and between evaluations (training_rules.adoc of training_policies).
+
+The 168 is the benchmark's, whatever the data set's size.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRate:
@@ -44,13 +51,10 @@ class EvaluationSchedule:
 
 
 def mlperf_evaluation(samples_per_epoch: int) -> EvaluationSchedule:
-    """MLPerf's points: ceil(1000 * 168 / S) and then every ceil(20 * 168 / S) epochs of S samples.
-
-    The 168 is the benchmark's, not the data set's (training_rules.adoc of mlcommons/training_policies).
-    """
+    """MLPerf's points, in epochs of ``samples_per_epoch`` samples, rounded up."""
     return EvaluationSchedule(
-        start=ceil(1000 * TRAIN_SAMPLES / samples_per_epoch),
-        every=ceil(20 * TRAIN_SAMPLES / samples_per_epoch),
+        start=ceil(MLPERF_FIRST_EVALUATION / samples_per_epoch),
+        every=ceil(MLPERF_EVALUATION_INTERVAL / samples_per_epoch),
     )
 
 

@@ -15,11 +15,11 @@ from runtime.callbacks import Callback
 from runtime.distributed_utils import World, gradients_kept_local, mean_over_ranks
 from runtime.inference import EvalResult, Evaluator
 from runtime.logging import RunLog
-from runtime.schedule import EvaluationSchedule, LearningRate, blocks
+from runtime.schedule import MLPERF_FIRST_EVALUATION, EvaluationSchedule, LearningRate, blocks
 from runtime.state import TrainState
 
 DIVERGED_BELOW = 1e-6
-"""A mean Dice below this is a diverged run, as in the reference."""
+"""A mean Dice below this is a diverged run, as in the reference: see `_has_diverged`."""
 
 
 def train_step(state: TrainState, batches: Iterator[Batch]) -> Tensor:
@@ -88,6 +88,19 @@ class Outcome:
     result: EvalResult | None
 
 
+def _has_diverged(mean_dice: float, best_dice: float, samples: int) -> bool:
+    """Whether a score is a diverged network's: not a number, or (nearly) nothing.
+
+    A network that has not found any foreground yet scores nothing too. It counts as diverged from where
+    the reference first looks, MLPerf's first evaluation after 1000 x 168 samples; before that only if it
+    has lost what an earlier evaluation found.
+    """
+    if math.isnan(mean_dice):
+        return True
+    judged = best_dice >= DIVERGED_BELOW or samples >= MLPERF_FIRST_EVALUATION
+    return judged and mean_dice < DIVERGED_BELOW
+
+
 def train(
     state: TrainState,
     loader: TrainLoader,
@@ -104,6 +117,7 @@ def train(
     prefetching. The loss is read once per epoch.
     """
     steps = training_steps(state, iter(loader), plan.steps_per_epoch, plan.learning_rate, plan.first_epoch)
+    best_dice = 0.0
     result, last_epoch = None, plan.first_epoch - 1
     for block in blocks(plan.first_epoch, plan.epochs, plan.evaluation):
         with log.block(block.epochs, plan.samples_per_epoch):
@@ -128,6 +142,7 @@ def train(
             callback.on_evaluation(last_epoch, result, loss, state)
         if result.mean_dice >= plan.quality_threshold:
             return Outcome("reached", last_epoch, result)
-        if not result.mean_dice >= DIVERGED_BELOW:
+        best_dice = max(best_dice, result.mean_dice)
+        if _has_diverged(result.mean_dice, best_dice, last_epoch * plan.samples_per_epoch):
             return Outcome("diverged", last_epoch, result)
     return Outcome("unreached", last_epoch, result)

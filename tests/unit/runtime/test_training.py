@@ -168,8 +168,18 @@ def test_training_stops_at_the_threshold() -> None:
 
 
 @pytest.mark.parametrize("score", [0.0, math.nan])
-def test_a_dice_of_nothing_is_divergence(score: float) -> None:
+def test_a_dice_lost_is_divergence(score: float) -> None:
     outcome = run((0.1, score, 0.5))
+    assert (outcome.status, outcome.last_epoch) == ("diverged", 4)
+
+
+def test_a_dice_not_yet_found_is_no_divergence_before_mlperfs_first_evaluation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run((0.0, 0.0, 0.1)).status == "unreached"
+    # Epochs have six samples, and evaluations follow epochs 2, 4 and 6.
+    monkeypatch.setattr("runtime.training.MLPERF_FIRST_EVALUATION", 24)
+    outcome = run((0.0, 0.0, 0.1))
     assert (outcome.status, outcome.last_epoch) == ("diverged", 4)
 
 

@@ -1,0 +1,50 @@
+"""Two Gloo ranks against one process with the doubled batch."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.integration.conftest import SMALL, succeed
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+
+
+@pytest.mark.parametrize("ga_steps", [1, 2])
+def test_two_ranks_train_like_one_with_the_doubled_batch(cubes: Path, tmp_path: Path, ga_steps: int) -> None:
+    found = []
+    for launcher, batch_size in (((), 2), (TORCHRUN, 1)):
+        folder = tmp_path / str(batch_size)
+        output = succeed(
+            *launcher, "main.py", "--data_dir", cubes, *SMALL, "--log_dir", folder, "--seed", 3,
+            "--epochs", 3, "--learning_rate", 0.02, "--batch_size", batch_size, "--ga_steps", ga_steps,
+            "--save_ckpt_path", folder / "c.pth", OMP_NUM_THREADS="1",
+        )  # fmt: skip
+        losses = [float(x) for x in re.findall(r"training loss ([\d.]+)", output)]
+        assert len(losses) == 3  # and no second rank prints
+        checkpoint = torch.load(folder / "c.pth", weights_only=True)
+        found.append((losses, checkpoint["last_model_state_dict"]))
+    (one_losses, one), (two_losses, two) = found
+    assert two_losses == pytest.approx(one_losses, abs=2e-4)
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-3, msg=name)
+
+
+def test_evaluation_is_identical_on_any_number_of_ranks(cubes: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "c.pth"
+    succeed("main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--save_ckpt_path", checkpoint)
+    evaluate = (
+        "main.py",
+        "--data_dir",
+        cubes,
+        *SMALL,
+        "--exec_mode",
+        "evaluate",
+        "--load_ckpt_path",
+        checkpoint,
+    )
+    one = succeed(*evaluate, OMP_NUM_THREADS="1")
+    two = succeed(*TORCHRUN, *evaluate, OMP_NUM_THREADS="1")
+    assert one == two
+    assert "cases 2" in one

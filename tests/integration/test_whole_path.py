@@ -1,0 +1,223 @@
+"""Train, evaluate, resume and benchmark as a user does, and fail as a user must see it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.integration.conftest import NARROW, ROOT, SMALL, dice_scores, python, succeed
+
+
+@pytest.mark.slow
+def test_train_on_the_phantom_and_evaluate_the_best_again(phantom: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "ckpt.pth"
+    output = succeed(
+        "main.py", "--data_dir", phantom, "--epochs", 2, "--evaluate_every", 1, "--start_eval_at", 1, *NARROW,
+        "--save_ckpt_path", checkpoint, "--log_dir", tmp_path, "--num_workers", 2,
+    )  # fmt: skip
+    scores = dice_scores(output)
+    assert len(scores) == 2
+    assert "unreached after epoch 2" in output
+    assert (tmp_path / "unet3d.log").read_text().count("eval_accuracy") == 2
+    evaluated = succeed(
+        "main.py", "--data_dir", phantom, *NARROW, "--exec_mode", "evaluate", "--load_ckpt_path", checkpoint
+    )
+    assert float(evaluated.split("mean_dice ")[1].split()[0]) == pytest.approx(max(scores), abs=5e-5)
+
+
+def final_state(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["last_model_state_dict"]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "lamb"])
+def test_a_continued_run_equals_the_uninterrupted_one(cubes: Path, tmp_path: Path, optimizer: str) -> None:
+    common = [
+        "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--seed", 5, "--optimizer", optimizer,
+        "--learning_rate", 0.01, "--lr_warmup_epochs", 3,
+    ]  # fmt: skip
+    whole, parts = tmp_path / "whole.pth", tmp_path / "parts.pth"
+    succeed(*common, "--epochs", 4, "--save_ckpt_path", whole)
+    succeed(*common, "--epochs", 2, "--save_ckpt_path", parts)
+    output = succeed(*common, "--epochs", 4, "--save_ckpt_path", parts, "--load_ckpt_path", parts)
+    assert "with epoch 3" in output
+    expected, found = final_state(whole), final_state(parts)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_options_work_together(cubes: Path, tmp_path: Path) -> None:
+    output = succeed(
+        "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--layout", "NDHWC", "--amp",
+        "--amp_dtype", "bfloat16", "--ga_steps", 2, "--batch_size", 3, "--last_batch", "pad", "--optimizer",
+        "lamb", "--learning_rate", 0.01, "--activation", "leaky_relu", "--normalization", "batchnorm",
+        "--include_background", "--brightness", "nvidia", "--epochs", 2, "--verbose",
+    )  # fmt: skip
+    log = (tmp_path / "unet3d.log").read_text()
+    assert '"key": "samples_per_epoch", "value": 12' in log  # 8 cases padded to two steps of 2 x 3
+    assert '"key": "global_batch_size", "value": 6' in log
+    assert len(dice_scores(output)) == 2
+
+
+def test_evaluation_without_a_checkpoint_says_so(cubes: Path, tmp_path: Path) -> None:
+    output = succeed("main.py", "--data_dir", cubes, *SMALL, "--exec_mode", "evaluate")
+    assert "random weights" in output
+    assert "cases 2" in output
+
+
+def test_a_checkpoint_from_before_any_evaluation_is_evaluated_at_its_last_state(
+    cubes: Path, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "c.pth"
+    late = ["--start_eval_at", 1000]
+    succeed(
+        "main.py", "--data_dir", cubes, *SMALL, *late, "--log_dir", tmp_path, "--save_ckpt_path", checkpoint
+    )
+    output = succeed(
+        "main.py", "--data_dir", cubes, *SMALL, "--exec_mode", "evaluate", "--load_ckpt_path", checkpoint
+    )
+    assert "before any evaluation" in output
+
+
+@pytest.mark.parametrize("loader", ["pytorch", "synthetic"])
+def test_benchmark_reports_a_rate_that_follows_from_its_window(
+    cubes: Path, tmp_path: Path, loader: str
+) -> None:
+    output = succeed(
+        "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--benchmark", "--warmup_steps", 3,
+        "--benchmark_steps", 12, "--loader", loader, "--ga_steps", 2,
+    )  # fmt: skip
+    last = output.strip().splitlines()[-1]
+    record = json.loads((tmp_path / "benchmark.json").read_text())
+    results = record["results"]
+    assert results["num_steps"] == 12
+    assert results["images_per_second"] == pytest.approx(12 * 2 * 2 / results["window_seconds"])
+    assert last == f"{results['images_per_second']:.2f} img/s"
+    assert (
+        results["latency_p50"] <= results["latency_p90"] <= results["latency_p95"] <= results["latency_p99"]
+    )
+    assert results["latency_mean"] * 12 / 1000 == pytest.approx(results["window_seconds"], rel=0.05)
+    assert record["environment"]["packages"]["torch"] == torch.__version__
+    assert not (tmp_path / "unet3d.log").exists()
+
+
+def test_evaluation_benchmark(cubes: Path, tmp_path: Path) -> None:
+    output = succeed(
+        "main.py", "--data_dir", cubes, *SMALL, "--val_input_shape", 16, 16, 16, "--log_dir", tmp_path,
+        "--benchmark", "--exec_mode", "evaluate", "--warmup_steps", 1,
+    )  # fmt: skip
+    results = json.loads((tmp_path / "benchmark.json").read_text())["results"]
+    assert results["volumes_per_second"] == pytest.approx(2 / results["window_seconds"])
+    # 32 voxels in windows of 16 at strides of 8: three windows an axis.
+    assert results["windows_per_second"] == pytest.approx(2 * 27 / results["window_seconds"])
+    assert re.search(r"volumes/s, [\d.]+ windows/s", output)
+
+
+def broken(data: Path, fault: str, folder: Path) -> Path:
+    """A copy of ``data`` by links with one fault in it."""
+    if fault == "missing folder":
+        return folder / "nowhere"
+    copy = folder / "data"
+    copy.mkdir()
+    for file in data.glob("*.npy"):
+        (copy / file.name).symlink_to(file)
+    victim = min(copy.glob("*_x.npy"))
+    if fault == "missing image":
+        victim.unlink()
+    elif fault == "truncated image":
+        content = victim.read_bytes()
+        victim.unlink()
+        victim.write_bytes(content[:-1000])
+    elif fault == "no evaluation case":
+        for file in copy.glob("case_0000[03]_*"):
+            file.unlink()
+    elif fault == "empty folder":
+        for file in copy.iterdir():
+            file.unlink()
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("missing folder", r"nowhere"),
+        ("empty folder", r"case_\*_x\.npy"),
+        ("missing image", r"case_00000_y\.npy has no case_00000_x\.npy"),
+        ("truncated image", r"case_00000_x\.npy"),
+        ("no evaluation case", r"nothing to evaluate"),
+    ],
+)
+def test_bad_data_is_named_in_one_sentence(cubes: Path, tmp_path: Path, fault: str, message: str) -> None:
+    done = python("main.py", "--data_dir", broken(cubes, fault, tmp_path), *SMALL, "--log_dir", tmp_path)
+    assert done.returncode == 1
+    assert re.search(message, done.stderr), done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert '"status": "aborted"' in (tmp_path / "unet3d.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--batch_size", 100], "--last_batch pad"),
+        (["--input_shape", 64, 64, 64], "64"),
+        (["--load_ckpt_path", "/nonexistent.pth"], "/nonexistent.pth: no such checkpoint"),
+        (["--optimizer_backend", "apex"], "CUDA device"),
+        (["--save_ckpt_path", "/proc/nothing/c.pth"], "checkpoint cannot be written"),
+        (["--log_dir", "/proc/nothing"], "--log_dir"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_sentence(
+    cubes: Path, tmp_path: Path, flags: list[object], message: str
+) -> None:
+    done = python("main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, *flags)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_diverged_run_fails_and_keeps_the_last_good_checkpoint(cubes: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "c.pth"
+    common = ["main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--save_ckpt_path", checkpoint]
+    succeed(*common, "--learning_rate", 0.01)
+    before = checkpoint.read_bytes()
+    done = python(*common, "--learning_rate", 1e38, "--epochs", 3)
+    assert done.returncode == 1
+    assert "diverged after epoch" in done.stdout
+    assert '"status": "aborted"' in (tmp_path / "unet3d.log").read_text()
+    assert checkpoint.read_bytes() == before
+
+
+def processes_naming(text: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if text in command and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+    return found
+
+
+def test_ctrl_c_ends_the_run_and_its_workers(cubes: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--epochs", "9999"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    log = tmp_path / "unet3d.log"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and "eval_accuracy" in log.read_text()):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error.strip()) == (130, "main.py: interrupted")
+    assert '"status": "aborted"' in log.read_text()
+    assert processes_naming(str(tmp_path)) == []
