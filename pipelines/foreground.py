@@ -39,6 +39,8 @@ def foreground_boxes(label: NDArray[np.uint8]) -> Boxes:
     if inner.size == 0:
         return ()
     check_classes(inner)
+    # Contiguous, because cc3d 4.1.1 gets views wrong where they are one voxel thin.
+    inner = np.ascontiguousarray(inner)
     components, count = cc3d.connected_components(inner, connectivity=6, return_N=True)
     class_of = np.zeros(count + 1, dtype=np.uint8)
     class_of[components] = inner

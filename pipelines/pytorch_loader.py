@@ -18,7 +18,7 @@ from pipelines.draw import DrawConfig
 from pipelines.errors import DataError
 from pipelines.samples import Samples
 from pipelines.slots import DeviceBuffers, Layout, Ring, make_ring
-from pipelines.workers import WorkerInit
+from pipelines.workers import WorkerInit, interrupts_held_back
 
 
 class _Task(NamedTuple):
@@ -139,17 +139,17 @@ class PytorchTrainLoader:
         tasks: Any = (
             _Task(k % self._slots, step) for k, step in enumerate(self._schedule.steps(self._start))
         )
-        return iter(
-            DataLoader(
-                self._filler,
-                batch_sampler=tasks,
-                collate_fn=_identity,
-                num_workers=self._num_workers,
-                # Its own generator: DataLoader would otherwise consume the global one.
-                generator=torch.Generator(),
-                **parallel,
-            )
+        loader: DataLoader[_Filled] = DataLoader(
+            self._filler,
+            batch_sampler=tasks,
+            collate_fn=_identity,
+            num_workers=self._num_workers,
+            # Its own generator: DataLoader would otherwise consume the global one.
+            generator=torch.Generator(),
+            **parallel,
         )
+        with interrupts_held_back():
+            return iter(loader)
 
     def _next(self, workers: Iterator[_Filled | DataError]) -> _Filled:
         try:

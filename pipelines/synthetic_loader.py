@@ -44,8 +44,9 @@ class SyntheticTrainLoader:
         return self._schedule.steps_per_epoch
 
     def __iter__(self) -> Iterator[Batch]:
+        per_step = self._schedule.shard.world_size * self._schedule.batch_size
         for step in self._schedule.steps(self._start):
-            yield self._pool[(step.epoch + step.positions[0] // len(step.positions)) % _POOL]
+            yield self._pool[(step.epoch + step.positions[0] // per_step) % _POOL]
 
     def close(self) -> None:
         """Nothing to stop."""

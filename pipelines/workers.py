@@ -3,6 +3,8 @@
 import ctypes
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -24,8 +26,19 @@ class WorkerInit:
         """Prepare worker number ``worker``."""
         # Ctrl-C reaches the whole process group; the parent closes its workers in order.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != self._parent:
             # The parent ended before the kernel was asked.
             os._exit(1)
         torch.set_num_threads(1)
+
+
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Start workers inside: a Ctrl-C waits for its end, and a new worker meets none before it ignores it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,4 +1,5 @@
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.base import Shard
+from pipelines.base import Shard, Volume
+from pipelines.cases import Case
 from pipelines.data_loader import LoaderConfig, build_evaluation
 from pipelines.errors import DataError
+from pipelines.evaluation_loader import VolumeLoader
 from tests.unit.pipelines.dataset import EVALUATION
 
 CPU = torch.device("cpu")
@@ -46,6 +49,27 @@ def test_a_volume_left_early_leaves_no_thread(config: LoaderConfig) -> None:
     for _ in build_evaluation(config, Shard(), CPU):
         break
     assert [t.name for t in threading.enumerate() if t.name.startswith("evaluation")] == []
+
+
+def test_one_volume_is_read_ahead_and_no_more(config: LoaderConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = build_evaluation(config, Shard(), CPU)
+    assert isinstance(loader, VolumeLoader)
+    begun: list[str] = []
+    second = threading.Event()
+    read = loader._read
+
+    def noted(case: Case) -> Volume:
+        begun.append(case.name)
+        if len(begun) == 2:
+            second.set()
+        return read(case)
+
+    monkeypatch.setattr(loader, "_read", noted)
+    for used, volume in enumerate(loader, start=1):
+        assert second.wait(10), "the next is read while the first is used"
+        time.sleep(0.05)
+        assert len(begun) == min(used + 1, 3)
+        assert volume.case == begun[used - 1]
 
 
 def test_nothing_to_evaluate_is_an_error(config: LoaderConfig, tmp_path: Path) -> None:

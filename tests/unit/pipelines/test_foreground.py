@@ -1,3 +1,4 @@
+import itertools
 import multiprocessing
 from typing import Any
 
@@ -37,6 +38,14 @@ def test_boxes_are_those_of_scipy(
     rng = np.random.default_rng(seed)
     label = (rng.choice(kinds, shape) * (rng.random(shape) < density)).astype(np.uint8)
     assert foreground_boxes(label) == naive(label)
+
+
+@pytest.mark.parametrize("shape", list(itertools.product([1, 2, 3], repeat=3)))
+def test_boxes_of_thin_foreground_inside_a_volume(shape: tuple[int, int, int]) -> None:
+    label = np.zeros((7, 6, 8), dtype=np.uint8)
+    label[2 : 2 + shape[0], 1 : 1 + shape[1], 4 : 4 + shape[2]] = 2
+    expected = Box((2, 1, 4), (2 + shape[0], 1 + shape[1], 4 + shape[2]))
+    assert foreground_boxes(label) == naive(label) == ((expected,),)
 
 
 def test_boxes_of_large_blobs_in_a_large_volume() -> None:

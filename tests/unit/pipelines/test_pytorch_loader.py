@@ -287,13 +287,14 @@ def test_workers_die_with_a_killed_parent(config: LoaderConfig) -> None:
 def test_workers_leave_ctrl_c_to_the_parent(config: LoaderConfig) -> None:
     loader = build(replace(config, num_workers=2), ONE, CPU)
     assert isinstance(loader, PytorchTrainLoader)
-    stream = iter(loader)
-    next(stream)
+    loader._workers = loader._start_workers()
     pids = workers_of(loader)
-    for pid in pids:
-        os.kill(pid, signal.SIGINT)
-    for _ in range(12):
-        next(stream)
+    # Before they have run a line, and while they work.
+    for _ in range(3):
+        for pid in pids:
+            os.kill(pid, signal.SIGINT)
+        for _ in range(6):
+            next(loader._workers)
     assert all(alive(pid) for pid in pids)
     loader.close()
 
