@@ -18,7 +18,7 @@ from pipelines.draw import DrawConfig
 from pipelines.errors import DataError
 from pipelines.samples import Samples
 from pipelines.slots import DeviceBuffers, Layout, Ring, make_ring
-from pipelines.workers import WorkerInit, interrupts_held_back
+from pipelines.workers import WorkerInit, born_deaf_to_interrupts
 
 
 class _Task(NamedTuple):
@@ -148,7 +148,7 @@ class PytorchTrainLoader:
             generator=torch.Generator(),
             **parallel,
         )
-        with interrupts_held_back():
+        with born_deaf_to_interrupts():
             return iter(loader)
 
     def _next(self, workers: Iterator[_Filled | DataError]) -> _Filled:

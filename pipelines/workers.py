@@ -35,8 +35,11 @@ class WorkerInit:
 
 
 @contextmanager
-def interrupts_held_back() -> Iterator[None]:
-    """Start workers inside: a Ctrl-C waits for its end, and a new worker meets none before it ignores it."""
+def born_deaf_to_interrupts() -> Iterator[None]:
+    """Start workers inside: they inherit this thread's mask, so no Ctrl-C meets one before it ignores it.
+
+    It does not hold an interrupt back from the parent, whose other threads may take the signal.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
