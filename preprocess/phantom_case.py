@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.anatomy import draw_anatomy, paint
+from preprocess.anatomy import LARGE, NATURAL, draw_anatomy, paint
 from preprocess.files import NpyStream, whole_file
 from preprocess.geometry import Shape3, Spacing3, padded_shape, resampled_shape
 from preprocess.manifest import CaseRecord
 from preprocess.spec import CLIP_MAX_HU, CLIP_MIN_HU, MEAN_HU, STDDEV_HU, TARGET_SPACING_MM
 from preprocess.task import image_path, label_path
 
-VERSION = 1
+VERSION = 2
 """Goes up when the same seed gives other voxels."""
 
 TINY_TUMOUR_ID = 1
@@ -73,6 +73,9 @@ def draw_raw_geometry(rng: np.random.Generator, profile: str) -> tuple[Shape3, S
 NOISE_HU = {"tiny": 8.0, "kits19": 20.0}
 """Standard deviation of the noise by profile."""
 
+BUILDS = {"tiny": LARGE, "kits19": NATURAL}
+"""Size of the organs by profile: ``tiny`` is to be learnt within minutes."""
+
 PROFILES = tuple(NOISE_HU)
 
 
@@ -86,7 +89,7 @@ def write_raw(task: PhantomTask) -> None:
 
     rng = case_generator(task.seed, task.case_id)
     shape, spacing = draw_raw_geometry(rng, task.profile)
-    organs = draw_anatomy(rng, shape, task.case_id == TINY_TUMOUR_ID)
+    organs = draw_anatomy(rng, shape, BUILDS[task.profile], task.case_id == TINY_TUMOUR_ID)
     noise = _Noise(rng, NOISE_HU[task.profile], shape)
     folder = task.out / task.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +111,7 @@ def write_preprocessed(task: PhantomTask) -> CaseRecord:
     rng = case_generator(task.seed, task.case_id)
     raw_shape, spacing = draw_raw_geometry(rng, task.profile)
     shape = task.shape or padded_shape(resampled_shape(raw_shape, spacing))
-    organs = draw_anatomy(rng, shape, task.case_id == TINY_TUMOUR_ID)
+    organs = draw_anatomy(rng, shape, BUILDS[task.profile], task.case_id == TINY_TUMOUR_ID)
     noise = _Noise(rng, NOISE_HU[task.profile], shape)
     total = squares = 0.0
     with (
