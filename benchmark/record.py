@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +19,25 @@ class Record:
 
     suite: str
     command: list[str]
-    config: dict[str, Any]
     results: dict[str, Any]
+    config: dict[str, Any] = field(default_factory=dict)
+    """What ran, where the command does not say it all."""
     environment: dict[str, Any] = field(default_factory=describe)
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     schema_version: int = SCHEMA_VERSION
+
+
+def to_json(record: Record) -> str:
+    """A record as indented JSON; paths become strings."""
+    return json.dumps(asdict(record), indent=2, default=str)
+
+
+def report(suite: str, module: str, results: dict[str, Any], path: Path | None) -> None:
+    """Print the record of a ``python -m module`` run and, where ``path`` is given, write it there."""
+    record = Record(suite=suite, command=["python", "-m", module, *sys.argv[1:]], results=results)
+    print(to_json(record))
+    if path:
+        write_record(record, path)
 
 
 def write_record(record: Record, path: Path) -> None:
@@ -34,8 +49,7 @@ def write_record(record: Record, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(asdict(record), file, indent=2, default=str)
-        file.write("\n")
+        file.write(to_json(record) + "\n")
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

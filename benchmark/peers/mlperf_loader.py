@@ -9,7 +9,6 @@ as its ``data_loader.py`` does. Needs scipy, as the reference does.
 
 import argparse
 import importlib.util
-import json
 import multiprocessing
 import statistics
 import sys
@@ -25,6 +24,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from benchmark.record import report
 from pipelines.base import Shard
 from pipelines.cases import find_cases, split
 from pipelines.data_loader import LoaderConfig, build
@@ -162,9 +162,7 @@ def compare(settings: Settings, rounds: int) -> dict[str, Any]:
     medians = {name: statistics.median(values) for name, values in rates.items()}
     return {
         "method": METHOD,
-        "settings": {key: str(v) if isinstance(v, Path) else v for key, v in vars(settings).items()},
         "cases": len(split(find_cases(settings.data_dir), evaluation_ids(settings.evaluation_cases))[0]),
-        "torch": torch.__version__,
         "images_per_s": rates,
         "median_images_per_s": medians,
         "spread_images_per_s": {name: [min(values), max(values)] for name, values in rates.items()},
@@ -187,10 +185,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     flags = vars(parser.parse_args())
     rounds, path = flags.pop("rounds"), flags.pop("json")
-    text = json.dumps(compare(Settings(**flags), rounds), indent=1)
-    print(text)
-    if path:
-        path.write_text(text + "\n", encoding="utf-8")
+    result = compare(Settings(**flags), rounds)
+    report("loader-beside-mlperf-reference", "benchmark.peers.mlperf_loader", result, path)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,7 @@ reference does neither. Memory is read from /proc over the whole process tree ev
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,9 +21,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
+from benchmark.record import report
 from preprocess.convert import find_cases
 from preprocess.errors import UsageError
 from preprocess.files import file_md5
@@ -153,13 +151,6 @@ def compare(
             for path in out.values():
                 _empty(Path(path))
     return {
-        "machine": {
-            "cpu": _cpu_model(),
-            "usable_cpus": len(os.sched_getaffinity(0)),
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "numpy", "nibabel", "isal")},
-            "load_average_at_end": os.getloadavg()[0],
-        },
         "cases": len(cases),
         "raw_bytes": raw_bytes,
         "runs": [asdict(run) for run in runs],
@@ -190,16 +181,11 @@ def _ratios(runs: Sequence[Run], side: str) -> dict[str, float]:
     return {name: ours[name] / theirs[name] for name in ("cases_per_minute", "peak_pss_mib", "peak_rss_mib")}
 
 
-def _cpu_model() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit status 0, 1 when files differ, 2 when nothing could be measured."""
     flags = argparse.ArgumentParser(
         prog="python -m benchmark.peers.mlperf_preprocess",
-        description="Time our preprocessing beside the public MLPerf reference's; the result is JSON.",
+        description="Time our preprocessing beside the public MLPerf reference's; prints a record (JSON).",
     )
     flags.add_argument("--reference", type=Path, required=True, help="the reference's unet3d/pytorch folder")
     flags.add_argument("--data_dir", type=Path, required=True, help="raw cases, all below 210")
@@ -208,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--workers", type=int, nargs="+", default=[2, 1], help="our worker counts (default: 2 1)"
     )
     flags.add_argument("--scratch", type=Path, help="where to write the outputs (default: the system's)")
-    flags.add_argument("--json", type=Path, help="also write the result here")
+    flags.add_argument("--json", type=Path, help="also write the record here")
     options = flags.parse_args(arguments)
     try:
         result = compare(
@@ -221,10 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
+    report("preprocess-beside-mlperf-reference", "benchmark.peers.mlperf_preprocess", result, options.json)
     return 0 if result["files_equal"] else 1
 
 

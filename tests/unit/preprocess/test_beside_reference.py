@@ -44,8 +44,9 @@ def test_measures_both_and_compares_their_files(
         assert "reference failed with status 1" in printed.err
         assert "ZeroDivisionError" in printed.err
         return
-    result = json.loads(printed.out)
-    assert result == json.loads(json_file.read_text())
+    record = json.loads(printed.out)
+    assert record == json.loads(json_file.read_text())
+    result = record["results"]
     assert result["files_equal"] is (status == 0)
     for side in ("reference", "ours_1"):
         medians = result["medians"][side]
