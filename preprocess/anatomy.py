@@ -2,9 +2,9 @@
 
 Coordinates run from -1 to 1 along D, H, W, whatever the voxel spacing; the anatomy fills the field of view.
 The Hounsfield units are chosen to be learnt quickly, not to be true: a tumour is brighter than a kidney and a
-kidney brighter than all around it, so that no blurred edge looks like a tumour. Where organs are ``LARGE`` that
-holds for bone too: instance norms see a patch's contrasts and not its Hounsfield units, and take the brightest
-thing in a patch without a kidney for one until they have seen many.
+kidney brighter than all around it, so that no blurred edge looks like a tumour. Where organs are ``LARGE``
+that holds for bone too: instance norms see a patch's contrasts and not its Hounsfield units, and take the
+brightest thing in a patch without a kidney for one until they have seen many.
 """
 
 from collections.abc import Iterator, Sequence

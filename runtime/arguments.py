@@ -194,6 +194,10 @@ def parse_arguments(argv: Sequence[str] | None = None, local_rank: int = 0) -> R
         "auto" in (flags.start_eval_at, flags.evaluate_every)
     ) and flags.start_eval_at != flags.evaluate_every:
         parser.error("--start_eval_at and --evaluate_every: both or neither must be auto")
+    if flags.benchmark and (flags.save_ckpt_path or flags.load_ckpt_path):
+        parser.error(
+            "--benchmark times fresh weights and keeps none: drop --save_ckpt_path and --load_ckpt_path"
+        )
     evaluation = None
     if flags.start_eval_at != "auto":
         evaluation = EvaluationSchedule(start=flags.start_eval_at, every=flags.evaluate_every)

@@ -84,6 +84,12 @@ def gather(value: Any, world: World) -> list[Any]:
     return values
 
 
+def barrier(world: World) -> None:
+    """Wait until every rank has come this far."""
+    if world.size > 1:
+        dist.barrier()
+
+
 def mean_over_ranks(value: Tensor, world: World) -> Tensor:
     """The mean of a tensor over all ranks."""
     if world.size > 1:

@@ -26,15 +26,19 @@ class RunLog:
             the official checkers read one run per file.
 
     Raises:
-        RunError: The file cannot be created.
+        RunError: The file cannot be created, or mlperf_logging is missing.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._log: Any = None
         if path is None:
             return
-        from mlperf_logging.mllog.mllog import MLLogger
-
+        try:
+            from mlperf_logging.mllog.mllog import MLLogger
+        except ImportError as error:
+            raise RunError(
+                "the MLPerf log needs mlperf_logging, which is not installed: pip install mlperf-logging"
+            ) from error
         logger = std_logging.Logger("voxelrate.mlperf", std_logging.INFO)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from pipelines.base import Position
 from runtime.arguments import RunConfig
 from runtime.callbacks import Callback, CheckpointCallback, EvaluationCallback, best_part
 from runtime.checkpoint import load_model, read_checkpoint
-from runtime.distributed_utils import World, unwrapped
+from runtime.distributed_utils import World, barrier, unwrapped
 from runtime.inference import EvalResult
 from runtime.logging import LOG_NAME, RunLog
 from runtime.schedule import mlperf_evaluation
@@ -81,6 +81,7 @@ def run_training(config: RunConfig, world: World) -> Outcome:
     callbacks: list[Callback] = [EvaluationCallback(session.say)] if world.is_main else []
     if config.save_ckpt_path and world.is_main:
         callbacks.append(CheckpointCallback(config.save_ckpt_path, session.config.seed, best))
+    barrier(world)
     log.end("init_stop")
 
     log.start("run_start")

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.conftest import ROOT
+import pytest
+
+from tests.integration.conftest import ROOT, dice_scores
+from tests.integration.test_mlperf_log import faults
 
 SMALL_RUN = {
     "FILTERS": "4 8", "INPUT_SHAPE": "16 16 16", "VAL_INPUT_SHAPE": "32 32 32", "NUM_WORKERS": "1",
@@ -69,3 +72,21 @@ def test_a_failed_run_fails_and_prints_no_result(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "no case_*_x.npy" in done.stderr
     assert "RESULT" not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_network_learns_the_phantom_past_the_threshold(phantom: Path, tmp_path: Path) -> None:
+    done = run_and_time(
+        3, timeout=600, DATASET_DIR=str(phantom), LOG_DIR=str(tmp_path), CLEAR_CACHES="0", LAYOUT="NDHWC",
+        FILTERS="8 16 32 64 80", INPUT_SHAPE="64 64 64", VAL_INPUT_SHAPE="64 64 64", NUM_WORKERS="2",
+        LEARNING_RATE="0.3", LR_WARMUP_EPOCHS="10", START_EVAL_AT="30", EVALUATE_EVERY="10",
+        MAX_EPOCHS="150", EXTRA_PARAMS="--caches_cleared yes",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "reached after epoch" in done.stdout
+    assert dice_scores(done.stdout)[-1] >= 0.908
+    kidneys = [float(score) for score in re.findall(r"kidney ([\d.]+)", done.stdout)]
+    assert max(kidneys) >= 0.9
+    assert '"status": "success"' in (tmp_path / "unet3d.log").read_text()
+    # Six cases are too few for the rules, and that is all there is to fault.
+    assert faults(tmp_path / "unet3d.log", "4.0.0") == {"train_samples", "eval_samples"}

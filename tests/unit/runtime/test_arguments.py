@@ -108,6 +108,7 @@ def test_auto_evaluation_is_left_to_the_samples_per_epoch() -> None:
         ("--data_dir d --start_eval_at auto", r"both or neither"),
         ("--data_dir d --evaluate_every 0", r"--evaluate_every"),
         ("--data_dir d --lamb_betas 0.9", r"--lamb_betas"),
+        ("--data_dir d --benchmark --save_ckpt_path c", r"--save_ckpt_path"),
     ],
 )
 def test_a_wrong_flag_gets_one_sentence(flags: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
