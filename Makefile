@@ -8,7 +8,7 @@ SHELL_FILES := run_and_time.sh .ci/run
 
 # On a CPU the MLPerf network takes minutes a step at 128^3, so the bench narrows both, and says so.
 CPU_FLAGS := --filters 8 16 32 64 80 --input_shape 64 64 64 --val_input_shape 64 64 64
-BENCH_FLAGS := $(CPU_FLAGS) --batch_size 2 --num_workers 2 --warmup_steps 5 --benchmark_steps 20
+BENCH_FLAGS := $(CPU_FLAGS) --layout NDHWC --batch_size 2 --num_workers 2 --warmup_steps 5 --benchmark_steps 20
 
 .PHONY: install install-dev bench test lint clean
 
