@@ -10,7 +10,7 @@ SHELL_FILES := run_and_time.sh .ci/run
 CPU_FLAGS := --filters 8 16 32 64 80 --input_shape 64 64 64 --val_input_shape 64 64 64
 BENCH_FLAGS := $(CPU_FLAGS) --layout NDHWC --batch_size 2 --num_workers 2 --warmup_steps 5 --benchmark_steps 20
 
-.PHONY: install install-dev bench test lint clean
+.PHONY: install install-dev bench test lint gpu-check clean
 
 install: .venv/.installed
 install-dev: .venv/.installed-dev
@@ -43,6 +43,18 @@ lint: install-dev
 
 test: install-dev lint
 	$(BIN)/python -m pytest
+
+# On a machine with a GPU and its own torch, pytest, hypothesis, numpy and tqdm (GPU_PYTHON): nothing is installed.
+GPU_PYTHON ?= python3
+GPU_BENCH := main.py --data_dir $(WORK)/gpu-data --benchmark --amp --layout NDHWC --cudnn_benchmark \
+	--warmup_steps 50 --benchmark_steps 200
+gpu-check:
+	$(GPU_PYTHON) -m pytest -m gpu tests/numerics/test_gpu.py tests/unit/pipelines
+	$(GPU_PYTHON) -m preprocess.phantom --preprocessed --out $(WORK)/gpu-data --cases 24 --profile kits19
+	for batch in 2 7; do for loader in synthetic pytorch; do \
+		echo "== $$loader, batch $$batch"; \
+		$(GPU_PYTHON) $(GPU_BENCH) --loader $$loader --batch_size $$batch --log_dir $(WORK)/gpu/$$loader-$$batch; \
+	done; done
 
 clean:
 	rm -rf .venv $(WORK) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

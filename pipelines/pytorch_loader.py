@@ -6,6 +6,7 @@ collating copy into it, is gone.
 """
 
 import itertools
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -139,17 +140,20 @@ class PytorchTrainLoader:
         tasks: Any = (
             _Task(k % self._slots, step) for k, step in enumerate(self._schedule.steps(self._start))
         )
-        loader: DataLoader[_Filled] = DataLoader(
-            self._filler,
-            batch_sampler=tasks,
-            collate_fn=_identity,
-            num_workers=self._num_workers,
-            # Its own generator: DataLoader would otherwise consume the global one.
-            generator=torch.Generator(),
-            **parallel,
-        )
-        with born_deaf_to_interrupts():
-            return iter(loader)
+        with warnings.catch_warnings():
+            # More workers than CPUs is the user's choice, which main.py notes in one line.
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+            loader: DataLoader[_Filled] = DataLoader(
+                self._filler,
+                batch_sampler=tasks,
+                collate_fn=_identity,
+                num_workers=self._num_workers,
+                # Its own generator: DataLoader would otherwise consume the global one.
+                generator=torch.Generator(),
+                **parallel,
+            )
+            with born_deaf_to_interrupts():
+                return iter(loader)
 
     def _next(self, workers: Iterator[_Filled | DataError]) -> _Filled:
         try:

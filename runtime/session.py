@@ -1,5 +1,6 @@
 """The parts of a run, built from its configuration."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,9 @@ class Session:
     @classmethod
     def of(cls, config: RunConfig, world: World) -> "Session":
         """Draw the seed and set what is global to the process."""
+        workers, cpus = config.loader.num_workers, len(os.sched_getaffinity(0))
+        if config.loader.loader == "pytorch" and workers > cpus and world.is_main:
+            print(f"note: --num_workers {workers} exceeds the {cpus} usable CPUs", flush=True)
         seed = resolve_seed(config.seed, world)
         torch.manual_seed(seed)
         torch.backends.cudnn.benchmark = config.cudnn_benchmark
