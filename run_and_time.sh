@@ -59,6 +59,8 @@ read -ra extra <<< "$EXTRA_PARAMS"
 
 launcher=("$PYTHON")
 if ((NPROC > 1)); then
+    share=$(($(nproc) / NPROC))
+    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((share > 0 ? share : 1))}"
     launcher=("$PYTHON" -m torch.distributed.run --standalone "--nproc_per_node=$NPROC")
 fi
 arguments=(

@@ -36,11 +36,11 @@ def final_state(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)["last_model_state_dict"]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "lamb"])
-def test_a_continued_run_equals_the_uninterrupted_one(cubes: Path, tmp_path: Path, optimizer: str) -> None:
+@pytest.mark.parametrize("options", ["sgd", "adam", "lamb", "sgd --amp"])
+def test_a_continued_run_equals_the_uninterrupted_one(cubes: Path, tmp_path: Path, options: str) -> None:
     common = [
-        "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--seed", 5, "--optimizer", optimizer,
-        "--learning_rate", 0.01, "--lr_warmup_epochs", 3,
+        "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--seed", 5, "--learning_rate", 0.01,
+        "--lr_warmup_epochs", 3, "--optimizer", *options.split(),
     ]  # fmt: skip
     whole, parts = tmp_path / "whole.pth", tmp_path / "parts.pth"
     succeed(*common, "--epochs", 4, "--save_ckpt_path", whole)
@@ -49,6 +49,23 @@ def test_a_continued_run_equals_the_uninterrupted_one(cubes: Path, tmp_path: Pat
     assert "with epoch 3" in output
     expected, found = final_state(whole), final_state(parts)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_checkpoint_of_the_reference_is_evaluated_and_continued(cubes: Path, tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.pth", tmp_path / "theirs.pth"
+    common = ["main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--learning_rate", 0.01]
+    succeed(*common, "--epochs", 2, "--save_ckpt_path", ours)
+    content = torch.load(ours, weights_only=True)
+    # What the reference's CheckpointCallback saves: its scores are floats, the epoch too.
+    own = ("format_version", "last_epoch", "last_scaler_state_dict", "best_scaler_state_dict", "epoch")
+    names = set(content) - set(own)
+    assert {"last_optimizer_state_dict", "best_optimizer_state_dict", "L1 dice", "mean_dice"} <= names
+    torch.save({name: content[name] for name in names} | {"epoch": 2.0}, theirs)
+    evaluate = ["main.py", "--data_dir", cubes, *SMALL, "--exec_mode", "evaluate", "--load_ckpt_path"]
+    assert succeed(*evaluate, theirs) == succeed(*evaluate, ours)
+    output = succeed(*common, "--epochs", 3, "--load_ckpt_path", theirs, "--save_ckpt_path", theirs)
+    assert "with epoch 3" in output
+    assert torch.load(theirs, weights_only=True)["last_epoch"] == 3
 
 
 def test_options_work_together(cubes: Path, tmp_path: Path) -> None:
