@@ -17,7 +17,7 @@ install-dev: .venv/.installed-dev
 
 .venv/.installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("voxelrate needs Python 3.11 or 3.12, found %d.%d: make PYTHON=python3.11" % sys.version_info[:2] if not (3, 11) <= sys.version_info[:2] < (3, 13) else 0)'
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "no venv in $(PYTHON): install it (Debian: apt-get install python3-venv)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "no venv in $(PYTHON): install it (Debian: apt-get install python3-venv)"; exit 1; }
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.txt
 	@touch $@
 

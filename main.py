@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
-"""Train, evaluate or benchmark MLPerf U-Net3D: ``python main.py --data_dir DATA [--benchmark]``.
-
-The quality target of training is a mean Dice of 0.908 on the 42 evaluation cases of KiTS19.
-"""
+"""Train (to a mean Dice of 0.908), evaluate or benchmark MLPerf U-Net3D; see ``main.py --help``."""
 
 import signal
 import sys
@@ -13,6 +10,7 @@ from pipelines.errors import DataError
 from runtime.arguments import RunConfig, parse_arguments
 from runtime.distributed_utils import World, join_world, local_rank_of_launcher
 from runtime.errors import RunError
+from runtime.files import set_aside
 from runtime.run import run_evaluation, run_training
 from runtime.throughput import benchmark_evaluation, benchmark_training
 
@@ -30,6 +28,7 @@ def benchmark(config: RunConfig, world: World) -> int:
             results=found.values,
         )
         try:
+            set_aside(path)
             write_record(record, path)
         except OSError as error:
             raise RunError(f"{path} cannot be written ({error.strerror}); check --log_dir") from error
@@ -50,13 +49,19 @@ def evaluate(config: RunConfig, world: World) -> int:
 def train(config: RunConfig, world: World) -> int:
     """Train; fails only where the run diverged."""
     outcome = run_training(config, world)
-    if world.is_main:
-        print(f"{outcome.status} after epoch {outcome.last_epoch}", flush=True)
+    score = f": mean Dice {outcome.result.mean_dice:.4f}" if outcome.result else ""
+    world.say(f"{outcome.status} after epoch {outcome.last_epoch}{score}")
     return 1 if outcome.status == "diverged" else 0
+
+
+def terminate(signum: int, frame: object) -> None:
+    """Let SIGTERM unwind the run as Ctrl-C does, so that its log and its workers are closed."""
+    raise SystemExit(128 + signum)
 
 
 def main() -> int:
     """Run what the command line asks for; the exit status."""
+    signal.signal(signal.SIGTERM, terminate)
     config = parse_arguments(local_rank=local_rank_of_launcher())
     action = benchmark if config.benchmark else train if config.exec_mode == "train" else evaluate
     try:

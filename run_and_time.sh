@@ -4,7 +4,7 @@
 # Every hyperparameter can be overridden by an environment variable of the name given below. The defaults
 # are those of the MLPerf reference. Exits with the run's status; prints RESULT only for a finished run.
 set -euo pipefail
-cd "$(dirname "$0")"
+main=$(cd "$(dirname "$0")" && pwd)/main.py
 
 SEED=${1:-${SEED:--1}}
 : "${DATASET_DIR:=/data}"
@@ -34,6 +34,15 @@ SEED=${1:-${SEED:--1}}
 : "${FILTERS:=32 64 128 256 320}"
 : "${OVERSAMPLING:=0.4}"
 : "${OVERLAP:=0.5}"
+: "${OPTIMIZER_BACKEND:=auto}"
+: "${LAMB_BETAS:=0.9 0.999}"
+: "${NORMALIZATION:=instancenorm}"
+: "${ACTIVATION:=relu}"
+: "${INCLUDE_BACKGROUND:=0}"     # 1: count the background in Dice
+: "${BRIGHTNESS:=reference}"
+: "${LAST_BATCH:=drop}"
+: "${AMP:=0}"                    # 1: automatic mixed precision
+: "${AMP_DTYPE:=float16}"
 : "${SAVE_CKPT_PATH:=}"
 : "${EXTRA_PARAMS:=}"            # further flags of main.py, space separated
 
@@ -43,18 +52,22 @@ if [[ ! -d $DATASET_DIR ]]; then
 fi
 mkdir -p "$LOG_DIR"
 
-caches_cleared=no
-if [[ $CLEAR_CACHES == 1 ]] && sync && { echo 3 > /proc/sys/vm/drop_caches; } 2> /dev/null; then
+caches_cleared=unknown
+if [[ $CLEAR_CACHES != 1 ]]; then
+    echo "caches were NOT dropped (CLEAR_CACHES=$CLEAR_CACHES)"
+elif sync && { echo 3 > /proc/sys/vm/drop_caches; } 2> /dev/null; then
     caches_cleared=yes
     echo "caches dropped"
 else
-    echo "caches were NOT dropped (CLEAR_CACHES=$CLEAR_CACHES; dropping them needs root): the log will not claim it"
+    caches_cleared=refused
+    echo "caches were NOT dropped: that needs root and a writable /proc/sys/vm/drop_caches; the log says so"
 fi
 
 read -ra input_shape <<< "$INPUT_SHAPE"
 read -ra val_input_shape <<< "$VAL_INPUT_SHAPE"
 read -ra filters <<< "$FILTERS"
 read -ra decay_epochs <<< "$LR_DECAY_EPOCHS"
+read -ra lamb_betas <<< "$LAMB_BETAS"
 read -ra extra <<< "$EXTRA_PARAMS"
 
 launcher=("$PYTHON")
@@ -73,16 +86,21 @@ arguments=(
     --batch_size "$BATCH_SIZE" --ga_steps "$GRADIENT_ACCUMULATION_STEPS"
     --loader "$LOADER" --layout "$LAYOUT" --num_workers "$NUM_WORKERS"
     --input_shape "${input_shape[@]}" --val_input_shape "${val_input_shape[@]}" --filters "${filters[@]}"
+    --optimizer_backend "$OPTIMIZER_BACKEND" --lamb_betas "${lamb_betas[@]}"
+    --normalization "$NORMALIZATION" --activation "$ACTIVATION" --brightness "$BRIGHTNESS"
+    --last_batch "$LAST_BATCH" --amp_dtype "$AMP_DTYPE"
     --oversampling "$OVERSAMPLING" --overlap "$OVERLAP" --caches_cleared "$caches_cleared"
 )
 ((${#decay_epochs[@]} == 0)) || arguments+=(--lr_decay_epochs "${decay_epochs[@]}")
+[[ $AMP != 1 ]] || arguments+=(--amp)
+[[ $INCLUDE_BACKGROUND != 1 ]] || arguments+=(--include_background)
 [[ -z $SAVE_CKPT_PATH ]] || arguments+=(--save_ckpt_path "$SAVE_CKPT_PATH")
 
 start=$(date +%s)
 start_fmt=$(date '+%Y-%m-%d %r')
 echo "STARTING TIMING RUN AT $start_fmt"
 
-"${launcher[@]}" main.py "${arguments[@]}" ${extra[@]+"${extra[@]}"}
+"${launcher[@]}" "$main" "${arguments[@]}" ${extra[@]+"${extra[@]}"}
 
 end=$(date +%s)
 echo "ENDING TIMING RUN AT $(date '+%Y-%m-%d %r')"

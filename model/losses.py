@@ -61,6 +61,9 @@ class DiceCELoss(nn.Module):
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Scalar loss of logits (N x C x D x H x W) against integer labels (N x 1 x D x H x W)."""
         logits, label = _channels_first(logits, label, self.layout)
+        if logits.element_size() < 4:
+            # A 64^3 patch has more voxels than float16 can count, and autocast on a CPU sums in float16.
+            logits = logits.float()
         probability = torch.softmax(logits, dim=1)
         target = _one_hot(label, logits.shape[1], like=probability)
         dice = (1.0 - _dice(probability, target, self.include_background)).mean()

@@ -163,7 +163,7 @@ def build_parser(local_rank: int = 0) -> argparse.ArgumentParser:
     add("--cudnn_benchmark", action="store_true", help="let cuDNN time its algorithms")
     add("--cudnn_deterministic", action="store_true", help="only deterministic cuDNN algorithms")
     add(
-        "--caches_cleared", default="unknown", choices=["yes", "no", "unknown"],
+        "--caches_cleared", default="unknown", choices=["yes", "refused", "unknown"],
         help="whether the launcher dropped the machine's caches, for the MLPerf log",
     )  # fmt: skip
     return parser
@@ -181,8 +181,11 @@ def _check_shapes(parser: argparse.ArgumentParser, flags: argparse.Namespace) ->
                 f"--{flag}: the {levels} levels of --filters halve each axis {levels} times, so sizes must "
                 f"be multiples of {factor}, found {shape}"
             )
-        if flags.normalization == "instancenorm" and max(shape) == factor:
+        lone = flags.normalization == "instancenorm" or flags.batch_size == 1
+        if lone and max(shape) == factor:
             parser.error(f"--{flag}: {shape} leaves a single voxel to normalise at the lowest level")
+    if any(int(size * (1 - flags.overlap)) < 1 for size in flags.val_input_shape):
+        parser.error(f"--overlap: {flags.overlap} of --val_input_shape leaves no stride of a voxel; lower it")
 
 
 def parse_arguments(argv: Sequence[str] | None = None, local_rank: int = 0) -> RunConfig:

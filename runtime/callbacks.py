@@ -21,7 +21,7 @@ class Callback:
         """An epoch's steps are done; ``train_loss`` is their mean over all ranks."""
 
     def on_evaluation(self, epoch: int, result: EvalResult, train_loss: float, state: TrainState) -> None:
-        """An evaluation is done."""
+        """An evaluation is done, and its score is no diverged network's."""
 
     def on_fit_end(self, epoch: int, state: TrainState) -> None:
         """Training has ended after ``epoch``, by whatever reason."""
@@ -30,9 +30,9 @@ class Callback:
 class EvaluationCallback(Callback):
     """Says each evaluation's scores and the best so far."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], best: float = 0.0) -> None:
         self._say = say
-        self._best = 0.0
+        self._best = best
 
     def on_evaluation(self, epoch: int, result: EvalResult, train_loss: float, state: TrainState) -> None:
         self._best = max(self._best, result.mean_dice)

@@ -4,6 +4,7 @@ One file holds the latest and the best state under the MLPerf reference's key na
 checkpoints load here; keys beginning with ``last_`` beyond the reference's own are ours.
 """
 
+import contextlib
 import os
 import pickle
 import zipfile
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from runtime.errors import RunError
+from runtime.files import set_aside
 
 FORMAT_VERSION = 1
 
@@ -26,29 +28,52 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             torch.save({"format_version": FORMAT_VERSION, **content}, file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # torch's archive writer raises RuntimeError on a full disk
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or "the disk may be full"
         raise RunError(
-            f"{path}: the checkpoint cannot be written ({error.strerror}); free space or choose another "
+            f"{path}: the checkpoint cannot be written ({reason}); free space or choose another "
             "--save_ckpt_path"
         ) from error
 
 
-def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """The content of a checkpoint of this program or of the MLPerf reference.
+def prepare_checkpoint(path: Path, *, keep: bool) -> None:
+    """Find out before training whether a checkpoint can be written to ``path``.
+
+    A file that is there already is another run's and is renamed to carry its time, unless ``keep`` says
+    that this run continues it.
+
+    Raises:
+        RunError: It cannot.
+    """
+    probe = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+        if not keep:
+            set_aside(path)
+    except OSError as error:
+        raise RunError(
+            f"{path}: the checkpoint cannot be written ({error.strerror}); choose another --save_ckpt_path"
+        ) from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint of this program or of the MLPerf reference, in host memory.
 
     Raises:
         RunError: The file is missing, damaged, not a checkpoint, of a newer format, or holds anything but
             tensors and plain values (nothing else is ever unpickled).
     """
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise RunError(f"{path}: no such checkpoint; check --load_ckpt_path") from error
     except pickle.UnpicklingError as error:

@@ -28,6 +28,11 @@ class World:
         """Whether this process speaks for all: it prints, logs and writes files."""
         return self.rank == 0
 
+    def say(self, text: str) -> None:
+        """Print a line, on rank 0 alone."""
+        if self.is_main:
+            print(text, flush=True)
+
 
 def local_rank_of_launcher() -> int:
     """``LOCAL_RANK`` as torchrun sets it, 0 without a launcher: the default of ``--local_rank``."""
@@ -82,6 +87,13 @@ def gather(value: Any, world: World) -> list[Any]:
     values: list[Any] = [None] * world.size
     dist.all_gather_object(values, value)
     return values
+
+
+def broadcast_buffers(model: nn.Module, world: World) -> None:
+    """Give every rank rank 0's running statistics, which batch norms gather from their own batches."""
+    if world.size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def barrier(world: World) -> None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from model.losses import DiceScore
 from pipelines.base import EvalLoader
-from runtime.distributed_utils import World, gather, unwrapped
+from runtime.distributed_utils import World, broadcast_buffers, gather, unwrapped
 from runtime.precision import Precision
 
 PADDING_VALUE = -2.2
@@ -177,6 +177,7 @@ class Evaluator:
         """Scores of ``model`` on every case, identical on all ranks and for any number of them."""
         # Without the DDP wrapper: ranks run different numbers of windows and must not wait for each other.
         model = unwrapped(model)
+        broadcast_buffers(model, self.world)
         was_training = model.training
         model.eval()
         cases = {}

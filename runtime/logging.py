@@ -7,13 +7,13 @@ compliance checker of the v1.0.0 to v4.0.0 training rules asks for.
 import contextlib
 import logging as std_logging
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from runtime.errors import RunError
+from runtime.files import set_aside
 
 LOG_NAME = "unet3d.log"
 
@@ -42,9 +42,7 @@ class RunLog:
         logger = std_logging.Logger("voxelrate.mlperf", std_logging.INFO)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                stamp = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S-%f")
-                path.rename(path.with_stem(f"{path.stem}.{stamp}"))
+            set_aside(path)
             logger.addHandler(std_logging.FileHandler(path))
         except OSError as error:
             raise RunError(f"{path} cannot be created ({error.strerror}); check --log_dir") from error

@@ -1,33 +1,18 @@
 """Training and evaluation runs as the command line asks for them."""
 
-from pathlib import Path
-from typing import Any
-
 from pipelines import data_loader
 from pipelines.base import Position
 from runtime.arguments import RunConfig
 from runtime.callbacks import Callback, CheckpointCallback, EvaluationCallback, best_part
-from runtime.checkpoint import load_model, read_checkpoint
-from runtime.distributed_utils import World, barrier, unwrapped
+from runtime.checkpoint import load_model, prepare_checkpoint, read_checkpoint
+from runtime.distributed_utils import World, barrier
 from runtime.inference import EvalResult
 from runtime.logging import LOG_NAME, RunLog
+from runtime.resume import restore, with_seed_of
 from runtime.schedule import mlperf_evaluation
 from runtime.session import Session
 from runtime.state import TrainState
 from runtime.training import Outcome, TrainingPlan, train
-
-
-def restore(state: TrainState, checkpoint: dict[str, Any], path: Path) -> int:
-    """Put the last state of a checkpoint into ``state``; the epoch it was taken after.
-
-    A checkpoint of the MLPerf reference has no scaler's state (one starts anew) and no last epoch (the
-    best's is taken, the only one it knows).
-    """
-    load_model(unwrapped(state.model), checkpoint["last_model_state_dict"], path)
-    state.optimizer.load_state_dict(checkpoint["last_optimizer_state_dict"])
-    if "last_scaler_state_dict" in checkpoint and state.scaler.is_enabled():
-        state.scaler.load_state_dict(checkpoint["last_scaler_state_dict"])
-    return int(checkpoint.get("last_epoch", checkpoint.get("epoch", 0)))
 
 
 def log_submission(log: RunLog, session: Session) -> None:
@@ -58,28 +43,33 @@ def log_submission(log: RunLog, session: Session) -> None:
 def run_training(config: RunConfig, world: World) -> Outcome:
     """Train as configured and log the run by MLPerf's rules.
 
-    No data is touched before ``run_start``. A run that ends by an error or a signal logs ``run_stop`` with
-    status ``aborted`` all the same.
+    No data is touched before ``run_start``. A run that ends by an exception, as Ctrl-C and SIGTERM raise
+    one, logs ``run_stop`` with status ``aborted`` all the same.
     """
     log = RunLog(config.log_dir / LOG_NAME) if world.is_main else RunLog()
     if config.caches_cleared == "yes":
         log.event("cache_clear", True)
-    elif config.caches_cleared == "no":
+    elif config.caches_cleared == "refused":
         log.event("cache_clear_not_permitted", True)
     log.start("init_start")
+    checkpoint = None
+    if config.load_ckpt_path:
+        checkpoint = read_checkpoint(config.load_ckpt_path)
+        config = with_seed_of(checkpoint, config, world.say)
     session = Session.of(config, world)
-    session.say(f"MLPerf log: {config.log_dir / LOG_NAME}")
+    world.say(f"MLPerf log: {config.log_dir / LOG_NAME}")
     log_submission(log, session)
     model = session.model()
     log.weights_initialized(model)
     state = session.state(model)
     first_epoch, best = 1, {}
-    if config.load_ckpt_path:
-        checkpoint = read_checkpoint(config.load_ckpt_path, world.device)
+    if checkpoint and config.load_ckpt_path:
         first_epoch, best = restore(state, checkpoint, config.load_ckpt_path) + 1, best_part(checkpoint)
-        session.say(f"continuing {config.load_ckpt_path} with epoch {first_epoch}")
-    callbacks: list[Callback] = [EvaluationCallback(session.say)] if world.is_main else []
+        world.say(f"continuing {config.load_ckpt_path} with epoch {first_epoch}")
+    best_dice = float(best.get("mean_dice", 0.0))
+    callbacks: list[Callback] = [EvaluationCallback(world.say, best_dice)] if world.is_main else []
     if config.save_ckpt_path and world.is_main:
+        prepare_checkpoint(config.save_ckpt_path, keep=config.save_ckpt_path == config.load_ckpt_path)
         callbacks.append(CheckpointCallback(config.save_ckpt_path, session.config.seed, best))
     barrier(world)
     log.end("init_stop")
@@ -87,7 +77,7 @@ def run_training(config: RunConfig, world: World) -> Outcome:
     log.start("run_start")
     status = "aborted"
     try:
-        outcome = _train_on_data(session, state, first_epoch, callbacks, log)
+        outcome = _train_on_data(session, state, (first_epoch, best_dice), callbacks, log)
         status = "success" if outcome.status == "reached" else "aborted"
     finally:
         log.end("run_stop", status=status)
@@ -98,8 +88,10 @@ def run_training(config: RunConfig, world: World) -> Outcome:
 
 
 def _train_on_data(
-    session: Session, state: TrainState, first_epoch: int, callbacks: list[Callback], log: RunLog
+    session: Session, state: TrainState, start: tuple[int, float], callbacks: list[Callback], log: RunLog
 ) -> Outcome:
+    """Open the data and train; ``start`` is the first epoch and the best mean Dice before it."""
+    first_epoch, best_dice = start
     config, world = session.config, session.world
     train_samples, eval_samples = data_loader.dataset_sizes(config.loader)
     log.event("train_samples", train_samples)
@@ -118,6 +110,7 @@ def _train_on_data(
             evaluation=config.evaluation or mlperf_evaluation(samples_per_epoch),
             quality_threshold=config.quality_threshold,
             first_epoch=first_epoch,
+            best_dice=best_dice,
         )
         evaluator = session.evaluator(eval_loader)
         return train(state, loader, evaluator, plan, callbacks, log, world, config.verbose)
@@ -131,12 +124,12 @@ def run_evaluation(config: RunConfig, world: World) -> EvalResult:
     session = Session.of(config, world)
     model = session.model()
     if config.load_ckpt_path is None:
-        session.say("no --load_ckpt_path: evaluating a network with fresh random weights")
+        world.say("no --load_ckpt_path: evaluating a network with fresh random weights")
     else:
-        checkpoint = read_checkpoint(config.load_ckpt_path, world.device)
+        checkpoint = read_checkpoint(config.load_ckpt_path)
         key = "best_model_state_dict"
         if key not in checkpoint:
-            session.say(f"{config.load_ckpt_path} was written before any evaluation: taking its last state")
+            world.say(f"{config.load_ckpt_path} was written before any evaluation: taking its last state")
             key = "last_model_state_dict"
         load_model(model, checkpoint[key], config.load_ckpt_path)
     loader = data_loader.build_evaluation(session.config.loader, session.shard, world.device)

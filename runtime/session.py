@@ -1,7 +1,6 @@
 """The parts of a run, built from its configuration."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +11,7 @@ from pipelines.base import EvalLoader, Shard
 from preprocess.spec import NUM_CLASSES
 from runtime.arguments import RunConfig
 from runtime.distributed_utils import World, parallel, resolve_seed
+from runtime.errors import RunError
 from runtime.inference import Evaluator
 from runtime.optimizers import build_optimizer
 from runtime.precision import Precision
@@ -29,18 +29,13 @@ class Session:
     def of(cls, config: RunConfig, world: World) -> "Session":
         """Draw the seed and set what is global to the process."""
         workers, cpus = config.loader.num_workers, len(os.sched_getaffinity(0))
-        if config.loader.loader == "pytorch" and workers > cpus and world.is_main:
-            print(f"note: --num_workers {workers} exceeds the {cpus} usable CPUs", flush=True)
+        if config.loader.loader == "pytorch" and workers > cpus:
+            world.say(f"note: --num_workers {workers} exceeds the {cpus} usable CPUs")
         seed = resolve_seed(config.seed, world)
         torch.manual_seed(seed)
         torch.backends.cudnn.benchmark = config.cudnn_benchmark
         torch.backends.cudnn.deterministic = config.cudnn_deterministic
         return cls(replace(config, seed=seed, loader=replace(config.loader, seed=seed)), world)
-
-    @property
-    def say(self) -> Callable[[str], None]:
-        """Prints on rank 0."""
-        return lambda text: print(text, flush=True) if self.world.is_main else None
 
     @property
     def shard(self) -> Shard:
@@ -60,6 +55,12 @@ class Session:
     def model(self) -> Unet3D:
         """The network with fresh weights, on the device and in the layout asked for."""
         config = self.config
+        if (
+            config.normalization == "syncbatchnorm"
+            and self.world.size > 1
+            and self.world.device.type == "cpu"
+        ):
+            raise RunError("--normalization syncbatchnorm of several ranks needs GPUs; use batchnorm")
         model = Unet3D(1, NUM_CLASSES, config.normalization, config.activation, config.filters)
         if config.loader.layout == "NDHWC":
             model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -74,7 +75,7 @@ class Session:
         optimizer, whose = build_optimizer(
             model.parameters(), self.config.learning_rate.base, self.config.optimizer
         )
-        self.say(f"optimizer: {whose}")
+        self.world.say(f"optimizer: {whose}")
         return TrainState(
             parallel(model, self.world),
             self.loss(),

@@ -13,7 +13,7 @@ from pipelines.base import EvalLoader, Volume
 from runtime.arguments import RunConfig
 from runtime.callbacks import Performance, PerformanceCallback
 from runtime.clock import StepClock
-from runtime.distributed_utils import World, gather
+from runtime.distributed_utils import World, barrier, gather
 from runtime.inference import count_windows
 from runtime.session import Session
 from runtime.training import training_steps
@@ -86,7 +86,7 @@ class _TimedVolumes:
 
 
 def benchmark_evaluation(config: RunConfig, world: World) -> Throughput:
-    """Evaluate every volume once, after one whose time does not count.
+    """Evaluate every volume once, after ``warmup_steps`` windows of zeros whose time does not count.
 
     Volumes and windows per second count all ranks, loading included; the window closes when all ranks
     have exchanged their scores.
@@ -102,12 +102,15 @@ def benchmark_evaluation(config: RunConfig, world: World) -> Throughput:
         with torch.inference_mode(), session.precision.autocast():
             for _ in range(config.warmup_steps):
                 model.eval()(window)
+        barrier(world)
         clock.start()
         result = evaluator(model)
         clock.stop()
     finally:
         loader.close()
     windows = sum(gather(timed.num_windows, world))
+    if not world.is_main:  # which may have had no volume to time
+        return Throughput((), {})
     performance = Performance.of(clock, result.num_cases)
     per_second = windows / performance.window_seconds
     return Throughput(

@@ -41,7 +41,7 @@ def train_step(state: TrainState, batches: Iterator[Batch]) -> Tensor:
         losses.append(loss.detach())
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    state.optimizer.zero_grad(set_to_none=True)
+    state.optimizer.zero_grad()
     return torch.stack(losses).sum()
 
 
@@ -77,6 +77,8 @@ class TrainingPlan:
     evaluation: EvaluationSchedule
     quality_threshold: float
     first_epoch: int = 1
+    best_dice: float = 0.0
+    """Of the run that this one continues."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def train(
     prefetching. The loss is read once per epoch.
     """
     steps = training_steps(state, iter(loader), plan.steps_per_epoch, plan.learning_rate, plan.first_epoch)
-    best_dice = 0.0
+    best_dice = plan.best_dice
     result, last_epoch = None, plan.first_epoch - 1
     for block in blocks(plan.first_epoch, plan.epochs, plan.evaluation):
         with log.block(block.epochs, plan.samples_per_epoch):
@@ -138,11 +140,11 @@ def train(
         with log.evaluation(last_epoch * plan.samples_per_epoch) as report:
             result = evaluator(state.model)
             report(result.mean_dice)
+        best_dice = max(best_dice, result.mean_dice)
+        if _has_diverged(result.mean_dice, best_dice, last_epoch * plan.samples_per_epoch):
+            return Outcome("diverged", last_epoch, result)
         for callback in callbacks:
             callback.on_evaluation(last_epoch, result, loss, state)
         if result.mean_dice >= plan.quality_threshold:
             return Outcome("reached", last_epoch, result)
-        best_dice = max(best_dice, result.mean_dice)
-        if _has_diverged(result.mean_dice, best_dice, last_epoch * plan.samples_per_epoch):
-            return Outcome("diverged", last_epoch, result)
     return Outcome("unreached", last_epoch, result)

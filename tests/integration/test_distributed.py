@@ -31,6 +31,26 @@ def test_two_ranks_train_like_one_with_the_doubled_batch(cubes: Path, tmp_path: 
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-3, msg=name)
 
 
+def test_batch_norms_are_evaluated_with_what_the_checkpoint_holds(cubes: Path, tmp_path: Path) -> None:
+    common = ("main.py", "--data_dir", cubes, *SMALL, "--normalization", "batchnorm")
+    checkpoint = tmp_path / "c.pth"
+    trained = succeed(
+        *TORCHRUN, *common, "--log_dir", tmp_path, "--save_ckpt_path", checkpoint, OMP_NUM_THREADS="1"
+    )
+    evaluated = succeed(*common, "--exec_mode", "evaluate", "--load_ckpt_path", checkpoint)
+    loss = float(re.findall(r"evaluation loss ([\d.]+)", trained)[-1])
+    assert float(evaluated.split("eval_loss ")[1].split()[0]) == pytest.approx(loss, abs=1e-4)
+
+
+def test_more_ranks_than_volumes_can_be_benchmarked(cubes: Path, tmp_path: Path) -> None:
+    output = succeed(
+        "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3", "main.py", "--data_dir", cubes,
+        *SMALL, "--log_dir", tmp_path, "--benchmark", "--exec_mode", "evaluate", "--warmup_steps", 1,
+        OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    assert "volumes/s" in output
+
+
 def test_evaluation_is_identical_on_any_number_of_ranks(cubes: Path, tmp_path: Path) -> None:
     checkpoint = tmp_path / "c.pth"
     succeed("main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--save_ckpt_path", checkpoint)

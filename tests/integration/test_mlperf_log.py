@@ -35,7 +35,7 @@ def test_a_small_data_set_is_faulted_for_its_size_and_score_alone(
 
 
 def test_a_cache_clear_is_logged_only_after_one(cubes: Path, tmp_path: Path) -> None:
-    succeed("main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--caches_cleared", "no")
+    succeed("main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--caches_cleared", "refused")
     keys = [json.loads(line[9:])["key"] for line in (tmp_path / "unet3d.log").read_text().splitlines()]
     assert "cache_clear" not in keys
     assert keys[0] == "cache_clear_not_permitted"

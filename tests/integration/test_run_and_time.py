@@ -17,11 +17,13 @@ SMALL_RUN = {
 }  # fmt: skip
 
 
-def run_and_time(seed: int, timeout: float = 280, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_and_time(
+    seed: int, timeout: float = 280, cwd: Path = Path("/"), **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(ROOT / "run_and_time.sh"), str(seed)],
         env=os.environ | {"PYTHON": sys.executable, "USER": "somebody"} | environment,
-        capture_output=True, text=True, timeout=timeout, check=False, cwd="/",
+        capture_output=True, text=True, timeout=timeout, check=False, cwd=cwd,
     )  # fmt: skip
 
 
@@ -37,13 +39,20 @@ def test_a_run_is_timed_and_its_result_printed(cubes: Path, tmp_path: Path) -> N
     assert '"key": "cache_clear"' not in log
 
 
+def test_paths_are_the_callers(cubes: Path, tmp_path: Path) -> None:
+    done = run_and_time(1, cwd=cubes.parent, DATASET_DIR=cubes.name, LOG_DIR=str(tmp_path), **SMALL_RUN)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_hyperparameter_can_be_overridden(cubes: Path, tmp_path: Path) -> None:
     done = run_and_time(
         1, DATASET_DIR=str(cubes), LOG_DIR=str(tmp_path), **SMALL_RUN, LEARNING_RATE="0.02",
         INIT_LEARNING_RATE="0.001", LR_WARMUP_EPOCHS="3", LR_DECAY_EPOCHS="5 6", LR_DECAY_FACTOR="0.5",
         MOMENTUM="0.8", WEIGHT_DECAY="0.01", BATCH_SIZE="4", GRADIENT_ACCUMULATION_STEPS="2",
         OVERSAMPLING="0.5", OVERLAP="0.25", QUALITY_THRESHOLD="0.99", LAYOUT="NDHWC", OPTIMIZER="adam",
-        SAVE_CKPT_PATH=str(tmp_path / "c.pth"), EXTRA_PARAMS="--activation leaky_relu",
+        SAVE_CKPT_PATH=str(tmp_path / "c.pth"), ACTIVATION="leaky_relu", NORMALIZATION="batchnorm",
+        INCLUDE_BACKGROUND="1", BRIGHTNESS="nvidia", LAST_BATCH="pad", AMP="1", AMP_DTYPE="bfloat16",
+        LAMB_BETAS="0.8 0.9", OPTIMIZER_BACKEND="torch", EXTRA_PARAMS="--verbose",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     log = (tmp_path / "unet3d.log").read_text()

@@ -68,6 +68,15 @@ def test_a_checkpoint_of_the_reference_is_evaluated_and_continued(cubes: Path, t
     assert torch.load(theirs, weights_only=True)["last_epoch"] == 3
 
 
+def test_a_continued_run_has_the_seed_of_the_run_it_continues(cubes: Path, tmp_path: Path) -> None:
+    common = ["main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--learning_rate", 0.01]
+    succeed(*common, "--save_ckpt_path", tmp_path / "c.pth")
+    first = (tmp_path / "unet3d.log").read_text()
+    succeed(*common, "--epochs", 2, "--load_ckpt_path", tmp_path / "c.pth")
+    seed = re.compile(r'"key": "seed", "value": (\d+)')
+    assert seed.findall(first) == seed.findall((tmp_path / "unet3d.log").read_text())
+
+
 def test_options_work_together(cubes: Path, tmp_path: Path) -> None:
     output = succeed(
         "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--layout", "NDHWC", "--amp",
@@ -202,7 +211,7 @@ def test_a_diverged_run_fails_and_keeps_the_last_good_checkpoint(cubes: Path, tm
     common = ["main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--save_ckpt_path", checkpoint]
     succeed(*common, "--learning_rate", 0.01)
     before = checkpoint.read_bytes()
-    done = python(*common, "--learning_rate", 1e38, "--epochs", 3)
+    done = python(*common, "--load_ckpt_path", checkpoint, "--learning_rate", 1e38, "--epochs", 3)
     assert done.returncode == 1
     assert "diverged after epoch" in done.stdout
     assert '"status": "aborted"' in (tmp_path / "unet3d.log").read_text()
@@ -222,7 +231,13 @@ def processes_naming(text: str) -> list[int]:
     return found
 
 
-def test_ctrl_c_ends_the_run_and_its_workers(cubes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("signum", "status", "message"),
+    [(signal.SIGINT, 130, "main.py: interrupted"), (signal.SIGTERM, 143, "")],
+)
+def test_a_signal_ends_the_run_and_its_workers(
+    cubes: Path, tmp_path: Path, signum: int, status: int, message: str
+) -> None:
     process = subprocess.Popen(
         [sys.executable, "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--epochs", "9999"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -233,8 +248,9 @@ def test_ctrl_c_ends_the_run_and_its_workers(cubes: Path, tmp_path: Path) -> Non
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
+    # Ctrl-C reaches the terminal's whole process group, a batch system's signal the program alone.
+    (os.killpg if signum == signal.SIGINT else os.kill)(process.pid, signum)
     _, error = process.communicate(timeout=60)
-    assert (process.returncode, error.strip()) == (130, "main.py: interrupted")
+    assert (process.returncode, error.strip()) == (status, message)
     assert '"status": "aborted"' in log.read_text()
     assert processes_naming(str(tmp_path)) == []

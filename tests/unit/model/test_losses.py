@@ -45,6 +45,16 @@ def test_saturated_logits_stay_finite_in_value_and_gradient() -> None:
     assert logits.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_low_precision_logits_of_a_whole_patch_are_summed_in_float32(dtype: torch.dtype) -> None:
+    label = torch.randint(0, 3, (1, 1, 64, 64, 64), dtype=torch.uint8)
+    logits = torch.randn(1, 3, 64, 64, 64).to(dtype)
+    with torch.autocast("cpu", dtype):
+        loss = DiceCELoss()(logits, label)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(DiceCELoss()(logits.float(), label).item(), rel=1e-6)
+
+
 def test_shapes_that_do_not_match_are_refused() -> None:
     label = torch.zeros(1, 1, 4, 4, 5, dtype=torch.uint8)
     with pytest.raises(ValueError, match="shape of the prediction"):

@@ -108,6 +108,8 @@ def test_auto_evaluation_is_left_to_the_samples_per_epoch() -> None:
         ("--data_dir d --start_eval_at auto", r"both or neither"),
         ("--data_dir d --evaluate_every 0", r"--evaluate_every"),
         ("--data_dir d --lamb_betas 0.9", r"--lamb_betas"),
+        ("--data_dir d --overlap 0.98 --val_input_shape 32 32 32 --filters 4 8", r"--overlap: 0.98.*stride"),
+        ("--data_dir d --input_shape 32 32 32 --normalization batchnorm --batch_size 1", r"single voxel"),
         ("--data_dir d --benchmark --save_ckpt_path c", r"--save_ckpt_path"),
     ],
 )

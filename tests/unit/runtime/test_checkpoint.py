@@ -9,10 +9,8 @@ import pytest
 import torch
 
 from model.unet3d import Unet3D
-from runtime.checkpoint import load_model, read_checkpoint, write_checkpoint
+from runtime.checkpoint import load_model, prepare_checkpoint, read_checkpoint, write_checkpoint
 from runtime.errors import RunError
-
-CPU = torch.device("cpu")
 
 
 def content(filters: tuple[int, ...] = (2, 4)) -> dict[str, Any]:
@@ -22,27 +20,50 @@ def content(filters: tuple[int, ...] = (2, 4)) -> dict[str, Any]:
 def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "new" / "ckpt.pth"
     original = content()
+    prepare_checkpoint(path, keep=False)
     write_checkpoint(path, original)
-    found = read_checkpoint(path, CPU)
+    found = read_checkpoint(path)
     assert found["seed"] == 3
     for name, tensor in original["last_model_state_dict"].items():
         assert torch.equal(found["last_model_state_dict"][name], tensor)
     assert [p.name for p in path.parent.iterdir()] == ["ckpt.pth"]
 
 
-def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 1")])
+@pytest.mark.parametrize("fails", ["os.fsync", "torch.save"])
+def test_a_failed_write_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, fails: str
+) -> None:
     path = tmp_path / "ckpt.pth"
     write_checkpoint(path, content())
     before = path.read_bytes()
 
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
+    def full(*arguments: object) -> None:
+        raise error
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RunError, match="No space left"):
+    monkeypatch.setattr(fails, full)
+    with pytest.raises(RunError, match=r"No space left|disk may be full"):
         write_checkpoint(path, content((3,)))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_runs_checkpoint_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ckpt.pth"
+    prepare_checkpoint(path, keep=False)
+    write_checkpoint(path, content())
+    prepare_checkpoint(path, keep=True)
+    assert [p.name for p in path.parent.iterdir()] == ["ckpt.pth"]
+    prepare_checkpoint(path, keep=False)
+    (aside,) = path.parent.iterdir()
+    assert aside.name != "ckpt.pth"
+    assert read_checkpoint(aside)["seed"] == 3
+
+
+def test_a_path_that_cannot_be_written_is_found_out_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="--save_ckpt_path"):
+        prepare_checkpoint(tmp_path / "file" / "ckpt.pth", keep=False)
 
 
 class Bomb:
@@ -78,7 +99,7 @@ def test_what_is_no_checkpoint_is_refused_in_one_sentence(tmp_path: Path, name: 
     elif name == "newer":
         torch.save({"last_model_state_dict": {}, "format_version": 99}, path)
     with pytest.raises(RunError, match=message) as caught:
-        read_checkpoint(path, CPU)
+        read_checkpoint(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -199,7 +200,7 @@ def test_the_checkpoint_holds_the_best_and_the_latest(tmp_path: Path) -> None:
             states[epoch] = {k: v.clone() for k, v in state.model.state_dict().items()}
 
     run((0.2, 0.6, 0.4), (CheckpointCallback(path, seed=11), Witness()))
-    checkpoint = read_checkpoint(path, torch.device("cpu"))
+    checkpoint = read_checkpoint(path)
     assert checkpoint["seed"] == 11
     assert (checkpoint["epoch"], checkpoint["last_epoch"]) == (4, 6)
     assert checkpoint["mean_dice"] == pytest.approx(0.6)
@@ -209,6 +210,23 @@ def test_the_checkpoint_holds_the_best_and_the_latest(tmp_path: Path) -> None:
         assert all(torch.equal(found[k], v) for k, v in states[epoch].items())
         assert checkpoint[f"{prefix}_optimizer_state_dict"]["state"]
     assert not any(key.startswith("last_") or key == "seed" for key in best_part(checkpoint))
+
+
+def test_a_diverged_evaluation_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "ckpt.pth"
+    assert run((0.5, 0.0), (CheckpointCallback(path, seed=1),)).status == "diverged"
+    assert read_checkpoint(path)["last_epoch"] == 2
+
+
+def test_an_optimizer_may_zero_its_gradients_as_apexs_do() -> None:
+    class ApexShaped(torch.optim.SGD):
+        def zero_grad(self) -> None:  # type: ignore[override]
+            super().zero_grad()
+
+    state = build_state()
+    state = replace(state, optimizer=ApexShaped(state.model.parameters(), lr=0.1))
+    train_step(state, iter(RandomBatches()))
+    assert all(p.grad is None for p in state.model.parameters())
 
 
 def test_memory_layouts_train_alike() -> None:

@@ -1,0 +1,69 @@
+"""Going on from a checkpoint: what of it is taken, and what the command line decides."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch.optim import Adam, Optimizer
+
+from runtime.arguments import RunConfig
+from runtime.checkpoint import load_model
+from runtime.distributed_utils import unwrapped
+from runtime.errors import RunError
+from runtime.state import TrainState
+
+
+def with_seed_of(checkpoint: dict[str, Any], config: RunConfig, say: Callable[[str], None]) -> RunConfig:
+    """The configuration with the seed of the run that is continued, unless ``--seed`` asks for another."""
+    seed = checkpoint.get("seed")
+    if seed is None or config.seed == seed:
+        return config
+    if config.seed == -1:
+        return replace(config, seed=int(seed))
+    say(f"note: --seed {config.seed} is not the continued run's {seed}, so its samples are other ones")
+    return config
+
+
+def restore(state: TrainState, checkpoint: dict[str, Any], path: Path) -> int:
+    """Put the last state of a checkpoint into ``state``; the epoch it was taken after.
+
+    Hyperparameters stay those of the command line. A checkpoint of the MLPerf reference has no loss
+    scaler's state (one starts anew) and no last epoch (the best's is taken, the only one it knows).
+
+    Raises:
+        RunError: The checkpoint holds no state to go on from, or another network's or optimizer's.
+    """
+    missing = sorted({"last_model_state_dict", "last_optimizer_state_dict"} - set(checkpoint))
+    if missing:
+        raise RunError(f"{path}: has no {missing[0]} to go on from; it can only be evaluated")
+    load_model(unwrapped(state.model), checkpoint["last_model_state_dict"], path)
+    _restore_optimizer(state.optimizer, checkpoint["last_optimizer_state_dict"], path)
+    # A scaler that was off saved nothing.
+    if checkpoint.get("last_scaler_state_dict") and state.scaler.is_enabled():
+        state.scaler.load_state_dict(checkpoint["last_scaler_state_dict"])
+    return int(checkpoint.get("last_epoch", checkpoint.get("epoch", 0)))
+
+
+def _state_names(optimizer: Optimizer) -> set[str]:
+    """What the optimizer keeps for each parameter; torch's Adam alone counts steps there."""
+    if "momentum" in optimizer.defaults:
+        return {"momentum_buffer"}
+    moments = {"exp_avg", "exp_avg_sq"}
+    return moments | {"step"} if isinstance(optimizer, Adam) else moments
+
+
+def _restore_optimizer(optimizer: Optimizer, saved: dict[str, Any], path: Path) -> None:
+    """Load the moments (and the step that LAMB and apex count per group), not the hyperparameters."""
+    for kept in saved["state"].values():
+        if set(kept) != _state_names(optimizer):
+            raise RunError(
+                f"{path}: holds {', '.join(sorted(kept))} for each parameter, where this optimizer keeps "
+                f"{', '.join(sorted(_state_names(optimizer)))}; give the --optimizer and "
+                "--optimizer_backend it was trained with"
+            )
+    groups = []
+    for own, theirs in zip(optimizer.state_dict()["param_groups"], saved["param_groups"], strict=True):
+        counted = {"step": theirs["step"]} if "step" in own and "step" in theirs else {}
+        groups.append(own | counted | {"params": theirs["params"]})
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})

@@ -1,0 +1,84 @@
+"""What a continued run takes from its checkpoint, and what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model.losses import DiceCELoss
+from model.unet3d import Unet3D
+from runtime.arguments import parse_arguments
+from runtime.errors import RunError
+from runtime.optimizers import OptimizerConfig, build_optimizer
+from runtime.precision import Precision
+from runtime.resume import restore, with_seed_of
+from runtime.state import TrainState
+
+PATH = Path("c.pth")
+
+
+def state(
+    name: str = "sgd", lr: float = 0.1, amp: bool = False, steps: int = 0, **options: Any
+) -> TrainState:
+    model = Unet3D(1, 3, filters=(2,))
+    optimizer, _ = build_optimizer(model.parameters(), lr, OptimizerConfig(name=name, **options))
+    precision = Precision("cpu", amp)
+    for _ in range(steps):
+        model(torch.randn(1, 1, 4, 4, 4)).square().sum().backward()
+        optimizer.step()
+    return TrainState(model, DiceCELoss(), optimizer, precision.scaler(), precision)
+
+
+def checkpoint(**options: Any) -> dict[str, Any]:
+    return state(steps=2, **options).state_dicts("last") | {"last_epoch": 5, "seed": 7}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "lamb"])
+def test_moments_are_taken_and_hyperparameters_are_not(name: str) -> None:
+    saved = checkpoint(name=name, lr=0.1, weight_decay=0.5)
+    new = state(name=name, lr=0.3, weight_decay=0.0)
+    assert restore(new, saved, PATH) == 5
+    group = new.optimizer.param_groups[0]
+    assert (group["lr"], group["weight_decay"]) == (0.3, 0.0)
+    assert group.get("step") == saved["last_optimizer_state_dict"]["param_groups"][0].get("step")
+    kept = new.optimizer.state_dict()["state"]
+    for index, moments in saved["last_optimizer_state_dict"]["state"].items():
+        assert all(
+            torch.equal(torch.as_tensor(kept[index][k]), torch.as_tensor(v)) for k, v in moments.items()
+        )
+
+
+@pytest.mark.parametrize(("saved", "asked"), [("sgd", "adam"), ("adam", "lamb"), ("lamb", "sgd")])
+def test_another_optimizers_state_is_refused(saved: str, asked: str) -> None:
+    with pytest.raises(RunError, match="--optimizer"):
+        restore(state(name=asked), checkpoint(name=saved), PATH)
+
+
+def test_a_scaler_that_was_off_starts_anew() -> None:
+    new = state(amp=True)
+    scale = new.scaler.get_scale()
+    restore(new, checkpoint(amp=False), PATH)
+    assert new.scaler.get_scale() == scale
+    saved = checkpoint(amp=True)
+    saved["last_scaler_state_dict"]["scale"] = 8.0
+    restore(new, saved, PATH)
+    assert new.scaler.get_scale() == 8.0
+
+
+def test_a_checkpoint_without_a_last_state_can_only_be_evaluated() -> None:
+    saved = {key: value for key, value in checkpoint().items() if key != "last_optimizer_state_dict"}
+    with pytest.raises(RunError, match="only be evaluated"):
+        restore(state(), saved, PATH)
+
+
+def test_the_seed_is_the_continued_runs_unless_another_is_asked_for() -> None:
+    said: list[str] = []
+    config = parse_arguments(["--data_dir", "d"])
+    assert with_seed_of({"seed": 7}, config, said.append).seed == 7
+    assert with_seed_of({"seed": 7}, replace(config, seed=7), said.append).seed == 7
+    assert with_seed_of({}, config, said.append).seed == -1
+    assert said == []
+    assert with_seed_of({"seed": 7}, replace(config, seed=8), said.append).seed == 8
+    assert len(said) == 1
