@@ -6,7 +6,7 @@ BIN := .venv/bin
 WORK ?= .work
 SHELL_FILES := run_and_time.sh .ci/run
 
-# On a CPU the MLPerf network takes minutes a step at 128^3, so the bench narrows both, and says so.
+# A step of the MLPerf network at 128^3 takes about a minute on two cores, so the bench narrows both, and says so.
 CPU_FLAGS := --filters 8 16 32 64 80 --input_shape 64 64 64 --val_input_shape 64 64 64
 BENCH_FLAGS := $(CPU_FLAGS) --layout NDHWC --batch_size 2 --num_workers 2 --warmup_steps 5 --benchmark_steps 20
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from preprocess import pool
 from preprocess.convert import BYTES_PER_WORKER, convert
 from preprocess.errors import UsageError
-from preprocess.flags import positive
+from preprocess.flags import OneSentenceParser, positive
 from preprocess.verify import verify
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags, with their defaults."""
-    result = argparse.ArgumentParser(
+    result = OneSentenceParser(
         prog="preprocess_dataset.py",
         description="Convert raw KiTS19 cases to the .npy files of MLPerf U-Net3D, or verify them. "
         "Exit status: 0 all well, 1 a case failed or a file is wrong, 2 the run cannot start, 130 Ctrl-C",

@@ -1,6 +1,14 @@
-"""Argument types that the command lines share."""
+"""What the command lines share: a parser that answers in one sentence, and argument types."""
 
 import argparse
+from typing import NoReturn
+
+
+class OneSentenceParser(argparse.ArgumentParser):
+    """argparse, but a wrong flag gets one sentence rather than the usage of all flags; exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
 
 def positive(text: str) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from preprocess import pool
 from preprocess.errors import UsageError
 from preprocess.files import exclusive, remove_temporaries
-from preprocess.flags import positive
+from preprocess.flags import OneSentenceParser, positive
 from preprocess.manifest import CaseRecord, Manifest
 from preprocess.origin import Detail, describe, mark_phantom, open_manifest, read_origin
 from preprocess.phantom_case import PROFILES, VERSION, PhantomTask, write_preprocessed, write_raw
@@ -101,7 +101,7 @@ def _claim(task: PhantomTask) -> Manifest:
 
 def parser() -> argparse.ArgumentParser:
     """The flags, with their defaults."""
-    result = argparse.ArgumentParser(
+    result = OneSentenceParser(
         prog="python -m preprocess.phantom",
         description="Make KiTS19-like cases: a body, a spine, two kidneys and tumours",
     )

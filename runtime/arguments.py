@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from model.unet3d import MLPERF_FILTERS
 from pipelines.data_loader import LoaderConfig
+from preprocess.flags import OneSentenceParser
 from runtime.optimizers import OptimizerConfig
 from runtime.schedule import EvaluationSchedule, LearningRate
 
@@ -47,12 +47,6 @@ class RunConfig:
     verbose: bool
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One sentence rather than forty flags of usage."""
-        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
-
-
 def _number(kind: type, low: float, high: float = float("inf"), *, above: bool = False):  # type: ignore[no-untyped-def]
     """A converter for argparse that checks a range; ``above`` excludes ``low`` itself."""
 
@@ -81,7 +75,7 @@ RATE, FRACTION = _number(float, 0.0), _number(float, 0.0, 1.0)
 
 def build_parser(local_rank: int = 0) -> argparse.ArgumentParser:
     """The parser, its groups as in the seed document; ``local_rank`` is the launcher's default."""
-    parser = _Parser(
+    parser = OneSentenceParser(
         prog="main.py",
         description="Train, evaluate or benchmark MLPerf U-Net3D on preprocessed KiTS19 volumes.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

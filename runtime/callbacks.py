@@ -86,12 +86,6 @@ def _copied_to_host(value: Any) -> Any:
     return value
 
 
-def best_part(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What of a checkpoint describes its best state: all but ``last_*`` and what is of the file itself."""
-    own = ("seed", "format_version")
-    return {key: value for key, value in checkpoint.items() if not key.startswith("last_") and key not in own}
-
-
 @dataclass(frozen=True)
 class Performance:
     """Steady-state figures of a window of steps or volumes; latencies in milliseconds."""

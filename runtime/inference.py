@@ -56,21 +56,41 @@ def _importance(shape: tuple[int, int, int], mode: str) -> Tensor:
     return torch.from_numpy(weights / weights.max()).float()
 
 
-def window_starts(
-    shape: Sequence[int], window: Sequence[int], stride: Sequence[int]
-) -> list[tuple[int, ...]]:
-    """First corners of all windows of a padded volume, in the order they are visited."""
-    return list(product(*(range(0, s - w + 1, t) for s, w, t in zip(shape, window, stride, strict=True))))
+@dataclass(frozen=True)
+class WindowPlan:
+    """Which part of a volume the windows cover, with what around it, and where they begin."""
+
+    kept: tuple[slice, ...]
+    """What of the volume is left after the crop, D, H, W."""
+    padding: tuple[tuple[int, int], ...]
+    """Voxels added before and after what is kept."""
+    starts: tuple[tuple[int, ...], ...]
+    """First corners in the padded volume, in the order they are visited."""
+
+    @classmethod
+    def of(cls, shape: Sequence[int], roi_shape: Sequence[int], overlap: float) -> "WindowPlan":
+        """The plan for a volume of ``shape`` and windows of ``roi_shape``, both D x H x W.
+
+        Raises:
+            ValueError: ``overlap`` is not in [0, 1) or leaves no stride.
+        """
+        strides = [int(window * (1 - overlap)) for window in roi_shape]
+        if not 0 <= overlap < 1 or min(strides) < 1:
+            raise ValueError(f"overlap must be in [0, 1) and leave a stride of a voxel, found {overlap}")
+        kept, padding, starts = [], [], []
+        for size, stride, window in zip(shape, strides, roi_shape, strict=True):
+            low, high = crop_margins(size, stride, window)
+            cropped = size - low - high
+            pad = pad_margins(cropped, stride, window)
+            kept.append(slice(low, size - high))
+            padding.append(pad)
+            starts.append(range(0, cropped + sum(pad) - window + 1, stride))
+        return cls(tuple(kept), tuple(padding), tuple(product(*starts)))
 
 
 def count_windows(shape: Sequence[int], roi_shape: Sequence[int], overlap: float) -> int:
     """How many windows `sliding_window_inference` runs on a volume of shape D x H x W."""
-    count = 1
-    for size, window in zip(shape, roi_shape, strict=True):
-        stride = int(window * (1 - overlap))
-        size -= sum(crop_margins(size, stride, window))
-        count *= (size + sum(pad_margins(size, stride, window)) - window) // stride + 1
-    return count
+    return len(WindowPlan.of(shape, roi_shape, overlap).starts)
 
 
 def sliding_window_inference(
@@ -106,25 +126,19 @@ def sliding_window_inference(
     """
     if mode not in ("gaussian", "constant"):
         raise ValueError(f"mode must be gaussian or constant, found {mode!r}")
-    strides = [int(size * (1 - overlap)) for size in roi_shape]
-    if not 0 <= overlap < 1 or min(strides) < 1:
-        raise ValueError(f"overlap must be in [0, 1) and leave a stride of a voxel or more, found {overlap}")
     if inputs.shape[0] != 1:
         raise ValueError(f"sliding windows take one volume at a time, found a batch of {inputs.shape[0]}")
 
-    crop = [crop_margins(*axis) for axis in zip(inputs.shape[2:], strides, roi_shape, strict=True)]
-    kept = [slice(low, size - high) for (low, high), size in zip(crop, inputs.shape[2:], strict=True)]
-    inputs, labels = inputs[:, :, *kept], labels[:, :, *kept]
+    plan = WindowPlan.of(inputs.shape[2:], roi_shape, overlap)
+    inputs, labels = inputs[:, :, *plan.kept], labels[:, :, *plan.kept]
     cropped_shape = inputs.shape[2:]
-
-    pads = [pad_margins(*axis) for axis in zip(cropped_shape, strides, roi_shape, strict=True)]
     # F.pad counts axes from the last to the first.
-    inputs = F.pad(inputs, [margin for pad in reversed(pads) for margin in pad], value=padding_val)
+    inputs = F.pad(inputs, [n for pad in reversed(plan.padding) for n in pad], value=padding_val)
 
     importance = _importance((roi_shape[0], roi_shape[1], roi_shape[2]), mode).to(inputs.device)
     weight_sum = torch.zeros(inputs.shape[2:], dtype=torch.float32, device=inputs.device)
     result = torch.empty(0)
-    for start in window_starts(inputs.shape[2:], roi_shape, strides):
+    for start in plan.starts:
         window = [slice(s, s + size) for s, size in zip(start, roi_shape, strict=True)]
         logits = model(inputs[:, :, *window]).float()
         if not result.numel():
@@ -132,7 +146,7 @@ def sliding_window_inference(
         result[:, :, *window] += logits * importance
         weight_sum[*window] += importance
     result /= weight_sum
-    inside = [slice(low, low + size) for (low, _), size in zip(pads, cropped_shape, strict=True)]
+    inside = [slice(low, low + size) for (low, _), size in zip(plan.padding, cropped_shape, strict=True)]
     return result[:, :, *inside], labels
 
 

@@ -1,7 +1,7 @@
 """Going on from a checkpoint: what of it is taken, and what the command line decides."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,20 @@ from runtime.checkpoint import load_model
 from runtime.distributed_utils import unwrapped
 from runtime.errors import RunError
 from runtime.state import TrainState
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where training begins; of a new run, at the beginning."""
+
+    epoch: int = 1
+    best: dict[str, Any] = field(default_factory=dict)
+    """What the checkpoint says of the best state so far: its tensors, epoch and scores."""
+
+    @property
+    def best_dice(self) -> float:
+        """Mean Dice of the best state, 0 where there is none."""
+        return float(self.best.get("mean_dice", 0.0))
 
 
 def with_seed_of(checkpoint: dict[str, Any], config: RunConfig, say: Callable[[str], None]) -> RunConfig:
@@ -25,8 +39,8 @@ def with_seed_of(checkpoint: dict[str, Any], config: RunConfig, say: Callable[[s
     return config
 
 
-def restore(state: TrainState, checkpoint: dict[str, Any], path: Path) -> int:
-    """Put the last state of a checkpoint into ``state``; the epoch it was taken after.
+def restore(state: TrainState, checkpoint: dict[str, Any], path: Path) -> Start:
+    """Put the last state of a checkpoint into ``state``; where training goes on.
 
     Hyperparameters stay those of the command line. A checkpoint of the MLPerf reference has no loss
     scaler's state (one starts anew) and no last epoch (the best's is taken, the only one it knows).
@@ -42,7 +56,9 @@ def restore(state: TrainState, checkpoint: dict[str, Any], path: Path) -> int:
     # A scaler that was off saved nothing.
     if checkpoint.get("last_scaler_state_dict") and state.scaler.is_enabled():
         state.scaler.load_state_dict(checkpoint["last_scaler_state_dict"])
-    return int(checkpoint.get("last_epoch", checkpoint.get("epoch", 0)))
+    own = ("seed", "format_version")
+    best = {k: v for k, v in checkpoint.items() if not k.startswith("last_") and k not in own}
+    return Start(int(checkpoint.get("last_epoch", checkpoint.get("epoch", 0))) + 1, best)
 
 
 def _state_names(optimizer: Optimizer) -> set[str]:

@@ -3,12 +3,12 @@
 from pipelines import data_loader
 from pipelines.base import Position
 from runtime.arguments import RunConfig
-from runtime.callbacks import Callback, CheckpointCallback, EvaluationCallback, best_part
+from runtime.callbacks import Callback, CheckpointCallback, EvaluationCallback
 from runtime.checkpoint import load_model, prepare_checkpoint, read_checkpoint
 from runtime.distributed_utils import World, barrier
 from runtime.inference import EvalResult
 from runtime.logging import LOG_NAME, RunLog
-from runtime.resume import restore, with_seed_of
+from runtime.resume import Start, restore, with_seed_of
 from runtime.schedule import mlperf_evaluation
 from runtime.session import Session
 from runtime.state import TrainState
@@ -62,22 +62,21 @@ def run_training(config: RunConfig, world: World) -> Outcome:
     model = session.model()
     log.weights_initialized(model)
     state = session.state(model)
-    first_epoch, best = 1, {}
+    start = Start()
     if checkpoint and config.load_ckpt_path:
-        first_epoch, best = restore(state, checkpoint, config.load_ckpt_path) + 1, best_part(checkpoint)
-        world.say(f"continuing {config.load_ckpt_path} with epoch {first_epoch}")
-    best_dice = float(best.get("mean_dice", 0.0))
-    callbacks: list[Callback] = [EvaluationCallback(world.say, best_dice)] if world.is_main else []
+        start = restore(state, checkpoint, config.load_ckpt_path)
+        world.say(f"continuing {config.load_ckpt_path} with epoch {start.epoch}")
+    callbacks: list[Callback] = [EvaluationCallback(world.say, start.best_dice)] if world.is_main else []
     if config.save_ckpt_path and world.is_main:
         prepare_checkpoint(config.save_ckpt_path, keep=config.save_ckpt_path == config.load_ckpt_path)
-        callbacks.append(CheckpointCallback(config.save_ckpt_path, session.config.seed, best))
+        callbacks.append(CheckpointCallback(config.save_ckpt_path, session.config.seed, start.best))
     barrier(world)
     log.end("init_stop")
 
     log.start("run_start")
     status = "aborted"
     try:
-        outcome = _train_on_data(session, state, (first_epoch, best_dice), callbacks, log)
+        outcome = _train_on_data(session, state, start, callbacks, log)
         status = "success" if outcome.status == "reached" else "aborted"
     finally:
         log.end("run_stop", status=status)
@@ -88,15 +87,13 @@ def run_training(config: RunConfig, world: World) -> Outcome:
 
 
 def _train_on_data(
-    session: Session, state: TrainState, start: tuple[int, float], callbacks: list[Callback], log: RunLog
+    session: Session, state: TrainState, start: Start, callbacks: list[Callback], log: RunLog
 ) -> Outcome:
-    """Open the data and train; ``start`` is the first epoch and the best mean Dice before it."""
-    first_epoch, best_dice = start
     config, world = session.config, session.world
     train_samples, eval_samples = data_loader.dataset_sizes(config.loader)
     log.event("train_samples", train_samples)
     log.event("eval_samples", eval_samples)
-    loader = data_loader.build(config.loader, session.shard, world.device, Position(first_epoch))
+    loader = data_loader.build(config.loader, session.shard, world.device, Position(start.epoch))
     eval_loader = data_loader.build_evaluation(config.loader, session.shard, world.device)
     try:
         steps = len(loader) // config.loader.ga_steps
@@ -109,8 +106,8 @@ def _train_on_data(
             learning_rate=config.learning_rate,
             evaluation=config.evaluation or mlperf_evaluation(samples_per_epoch),
             quality_threshold=config.quality_threshold,
-            first_epoch=first_epoch,
-            best_dice=best_dice,
+            first_epoch=start.epoch,
+            best_dice=start.best_dice,
         )
         evaluator = session.evaluator(eval_loader)
         return train(state, loader, evaluator, plan, callbacks, log, world, config.verbose)

@@ -39,7 +39,7 @@ def checkpoint(**options: Any) -> dict[str, Any]:
 def test_moments_are_taken_and_hyperparameters_are_not(name: str) -> None:
     saved = checkpoint(name=name, lr=0.1, weight_decay=0.5)
     new = state(name=name, lr=0.3, weight_decay=0.0)
-    assert restore(new, saved, PATH) == 5
+    assert restore(new, saved, PATH).epoch == 6
     group = new.optimizer.param_groups[0]
     assert (group["lr"], group["weight_decay"]) == (0.3, 0.0)
     assert group.get("step") == saved["last_optimizer_state_dict"]["param_groups"][0].get("step")
@@ -71,6 +71,13 @@ def test_a_checkpoint_without_a_last_state_can_only_be_evaluated() -> None:
     saved = {key: value for key, value in checkpoint().items() if key != "last_optimizer_state_dict"}
     with pytest.raises(RunError, match="only be evaluated"):
         restore(state(), saved, PATH)
+
+
+def test_the_best_state_and_nothing_else_is_carried_on() -> None:
+    best = {"best_model_state_dict": {}, "mean_dice": 0.7, "epoch": 4}
+    start = restore(state(), checkpoint() | best | {"format_version": 1}, PATH)
+    assert start.best == best
+    assert start.best_dice == 0.7
 
 
 def test_the_seed_is_the_continued_runs_unless_another_is_asked_for() -> None:
