@@ -14,6 +14,7 @@ from preprocess import geometry, nifti, volume
 from preprocess.errors import CaseError
 from preprocess.files import NpyStream, file_md5, whole_file
 from preprocess.manifest import CaseRecord, SourceFile
+from preprocess.spec import STORAGE_FORMATS
 from preprocess.task import CaseOutcome, CaseTask, image_path, label_path
 
 IMAGING = "imaging.nii.gz"
@@ -70,17 +71,22 @@ def _write(
         labels.append(np.pad(classes, widths, mode="edge"))
         del classes
         slabs = volume.resample_image(nifti.image_planes(image), image.shape, shape)
-        images = NpyStream(image_file, (1, *final), np.float32)
+        images = NpyStream(image_file, (1, *final), STORAGE_FORMATS[task.storage_dtype])
         mean, std = _append_all(images, volume.pad_slabs(map(volume.normalise, slabs), widths))
     return CaseRecord(final, image.spacing, mean, std, images.md5, labels.md5, *source)
 
 
 def _append_all(stream: NpyStream, slabs: Iterable[npt.NDArray[np.float32]]) -> tuple[float, float]:
-    """Append every slab; the mean and standard deviation of all, accumulated in float64."""
+    """Append every slab, rounded to nearest even where the file's dtype is narrower than float32.
+
+    Returns:
+        The mean and standard deviation of all values as stored, accumulated in float64.
+    """
     count, total, squares = 0, 0.0, 0.0
     for slab in slabs:
-        stream.append(slab)
-        values = torch.from_numpy(slab)
+        stored = slab.astype(stream.dtype, copy=False)
+        stream.append(stored)
+        values = torch.from_numpy(stored)
         count += slab.size
         total += float(values.sum(dtype=torch.float64))
         squares += float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from preprocess import pool
+from preprocess import machine, pool
 from preprocess.convert import BYTES_PER_WORKER, convert
 from preprocess.errors import UsageError
 from preprocess.flags import OneSentenceParser, positive
+from preprocess.spec import MLPERF_STORAGE_DTYPE, STORAGE_FORMATS
 from preprocess.verify import verify
 
 
@@ -34,6 +35,13 @@ def parser() -> argparse.ArgumentParser:
         help="preprocess: convert what is not there yet; verify: compare with the published md5 table",
     )
     result.add_argument(
+        "--storage_dtype",
+        choices=STORAGE_FORMATS,
+        default=MLPERF_STORAGE_DTYPE,
+        help="how to store images: float32, as MLPerf prescribes, or float16, half the size but not MLPerf's "
+        "files; verify finds it in the folder (default: float32)",
+    )
+    result.add_argument(
         "--workers",
         type=positive,
         help=f"processes (default: usable CPUs, one per {BYTES_PER_WORKER / 2**30:g} GiB of free memory)",
@@ -49,8 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flags.error("--data_dir is required to preprocess")
     try:
         if options.mode == "verify":
-            return verify(options.results_dir, options.workers or pool.usable_cpus())
-        return convert(options.data_dir, options.results_dir, options.workers or _choose_workers())
+            return verify(options.results_dir, options.workers or machine.usable_cpus())
+        workers = options.workers or _choose_workers()
+        return convert(options.data_dir, options.results_dir, workers, options.storage_dtype)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -64,6 +73,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _choose_workers() -> int:
     workers, gib = pool.default_workers(BYTES_PER_WORKER), BYTES_PER_WORKER / 2**30
-    free = pool.available_memory() / 2**30
-    print(f"{workers} workers ({pool.usable_cpus()} usable CPUs; {free:.1f} GiB free, {gib:g} for each)")
+    free = machine.available_memory() / 2**30
+    print(f"{workers} workers ({machine.usable_cpus()} usable CPUs; {free:.1f} GiB free, {gib:g} for each)")
     return workers

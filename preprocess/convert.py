@@ -8,9 +8,9 @@ from tqdm import tqdm
 from preprocess import pool
 from preprocess.errors import UsageError
 from preprocess.files import exclusive
-from preprocess.origin import open_manifest, read_origin
+from preprocess.origin import open_manifest, read_origin, storage_note
 from preprocess.outcomes import Outcomes
-from preprocess.spec import MAX_CASE_ID
+from preprocess.spec import MAX_CASE_ID, MLPERF_STORAGE_DTYPE, StorageDtype
 from preprocess.task import CaseTask, work
 
 BYTES_PER_WORKER = 1 << 30
@@ -40,8 +40,10 @@ def find_cases(data_dir: Path) -> list[Path]:
     )
 
 
-def convert(data_dir: Path, results_dir: Path, workers: int) -> int:
-    """Convert every case below 210 of ``data_dir`` into ``results_dir``.
+def convert(
+    data_dir: Path, results_dir: Path, workers: int, storage_dtype: StorageDtype = MLPERF_STORAGE_DTYPE
+) -> int:
+    """Convert every case below 210 of ``data_dir`` into ``results_dir``, images as ``storage_dtype``.
 
     Cases that the manifest of ``results_dir`` proves complete and correct are kept. A case that cannot be
     converted is named on stderr and does not stop the others.
@@ -61,10 +63,10 @@ def convert(data_dir: Path, results_dir: Path, workers: int) -> int:
     if not wanted:
         raise UsageError(f"{data_dir} holds no case below {MAX_CASE_ID}")
     with exclusive(results_dir):
-        manifest, note = open_manifest(results_dir, *read_origin(wanted[0].parent))
-        if note:
-            print(note)
-        tasks = [CaseTask(case, results_dir, manifest.cases.get(case.name)) for case in wanted]
+        manifest, note = open_manifest(results_dir, *read_origin(wanted[0].parent), storage_dtype)
+        for line in filter(None, (note, storage_note(storage_dtype))):
+            print(line)
+        tasks = [CaseTask(case, results_dir, manifest.cases.get(case.name), storage_dtype) for case in wanted]
         outcomes = Outcomes(results_dir, manifest, workers)
         # The bar goes to stderr; redraws around what is printed keep both readable.
         with tqdm(total=len(tasks), unit="case") as bar:

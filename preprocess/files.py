@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from preprocess.errors import UsageError
 
 TEMPORARY_SUFFIX = ".part"
 """A file under this suffix is unfinished: a run that was killed left it, or one is writing it now."""
+
+_NPY_DESCR = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '([<>|][a-z]\d+)'", re.DOTALL)
 
 
 @contextmanager
@@ -84,9 +87,9 @@ class NpyStream:
 
     def __init__(self, file: BinaryIO, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
         self._file = file
-        self._dtype = np.dtype(dtype)
+        self.dtype = np.dtype(dtype)
         self._hash = hashlib.md5(usedforsecurity=False)
-        header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
+        header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self, header)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -96,14 +99,28 @@ class NpyStream:
 
     def append(self, piece: npt.NDArray[np.generic]) -> None:
         """Append the next elements in C order; the dtype must be the file's."""
-        if piece.dtype != self._dtype:
-            raise TypeError(f"the file holds {self._dtype}, the piece {piece.dtype}")
+        if piece.dtype != self.dtype:
+            raise TypeError(f"the file holds {self.dtype}, the piece {piece.dtype}")
         self.write(np.ascontiguousarray(piece).data.cast("B"))
 
     @property
     def md5(self) -> str:
         """The md5 of everything written so far, header included, as hexadecimal digits."""
         return self._hash.hexdigest()
+
+
+def npy_descr(path: Path) -> str | None:
+    """The dtype that the header of a ``.npy`` file names (``<f4``), or None where there is no such header.
+
+    Reads what ``numpy.save`` and ``NpyStream`` write. numpy's own parser raises errors of several kinds on a
+    damaged header, and accepts more.
+    """
+    try:
+        with path.open("rb") as file:
+            match = _NPY_DESCR.match(file.read(64))
+    except OSError:
+        return None
+    return match[1].decode("ascii") if match else None
 
 
 def file_md5(path: Path) -> str:

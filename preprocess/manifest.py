@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from preprocess import spec
 from preprocess.files import whole_file
+from preprocess.spec import MLPERF_STORAGE_DTYPE, STORAGE_FORMATS, StorageDtype
 
 MANIFEST_NAME = "manifest.json"
 
@@ -45,8 +46,9 @@ class CaseRecord:
     """One converted case.
 
     ``shape`` is ``(D, H, W)`` of both files (they carry one leading channel axis), ``spacing`` the raw voxel
-    spacing in mm, ``mean`` and ``std`` are of the padded float32 image. ``imaging`` and ``segmentation`` are
-    the raw files it was made from, None where the case was generated directly.
+    spacing in mm. ``mean`` and ``std`` are of the padded image as it is stored (where that is float16, after
+    rounding), accumulated in float64. ``imaging`` and ``segmentation`` are the raw files it was made from,
+    None where the case was generated directly.
     """
 
     shape: tuple[int, int, int]
@@ -64,12 +66,14 @@ class Manifest:
     """The records of one data folder, by case name (``case_00000``).
 
     ``spec`` is the fingerprint of the constants the files were made with, ``origin_detail`` what a generator
-    says about itself (seed, profile, version).
+    says about itself (seed, profile, version). ``storage_dtype`` holds for every image of the folder; a
+    manifest without it is from the time when all were float32.
     """
 
     origin: Origin
     origin_detail: dict[str, str | int] = field(default_factory=dict)
     spec: str = field(default_factory=lambda: spec_fingerprint())
+    storage_dtype: StorageDtype = MLPERF_STORAGE_DTYPE
     cases: dict[str, CaseRecord] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
@@ -84,15 +88,19 @@ class Manifest:
         """The manifest of ``folder``, or None where there is none.
 
         Raises:
-            ManifestError: the file is damaged or of another version.
+            ManifestError: the file is damaged or of another version, or names an unknown storage dtype.
         """
         path = folder / MANIFEST_NAME
         try:
             body = json.loads(path.read_text(encoding="utf-8"))
             if body["origin"] not in ("kits19", "phantom"):
                 raise ValueError(f"unknown origin {body['origin']!r}")
+            storage_dtype = body.get("storage_dtype", MLPERF_STORAGE_DTYPE)
+            if storage_dtype not in STORAGE_FORMATS:
+                raise ValueError(f"unknown storage dtype {storage_dtype!r}")
             cases = {str(name): _record(entry) for name, entry in body["cases"].items()}
-            return cls(body["origin"], dict(body["origin_detail"]), str(body["spec"]), cases)
+            detail = dict(body["origin_detail"])
+            return cls(body["origin"], detail, str(body["spec"]), storage_dtype, cases)
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -100,7 +108,10 @@ class Manifest:
 
 
 def spec_fingerprint() -> str:
-    """Sixteen hexadecimal digits that change whenever a constant of the specification does."""
+    """Sixteen hexadecimal digits that change whenever a constant of the specification does.
+
+    The storage dtype is no part of it: the values are computed alike, and ``Manifest`` names it on its own.
+    """
     constants = [
         FORMAT_VERSION,
         spec.TARGET_SPACING_MM,

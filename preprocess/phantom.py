@@ -11,9 +11,16 @@ from preprocess.errors import UsageError
 from preprocess.files import exclusive, remove_temporaries
 from preprocess.flags import OneSentenceParser, positive
 from preprocess.manifest import CaseRecord, Manifest
-from preprocess.origin import Detail, describe, mark_phantom, open_manifest, read_origin
+from preprocess.origin import Detail, describe, mark_phantom, open_manifest, read_origin, storage_note
 from preprocess.phantom_case import PROFILES, VERSION, PhantomTask, write_preprocessed, write_raw
-from preprocess.spec import EVAL_SAMPLES, MAX_CASE_ID, TRAIN_SAMPLES, evaluation_ids
+from preprocess.spec import (
+    EVAL_SAMPLES,
+    MAX_CASE_ID,
+    MLPERF_STORAGE_DTYPE,
+    STORAGE_FORMATS,
+    TRAIN_SAMPLES,
+    evaluation_ids,
+)
 
 BYTES_PER_WORKER = 512 << 20
 """What one worker may need: the labels of the largest case (160 MB), noise and the libraries."""
@@ -46,7 +53,9 @@ def make(task: PhantomTask) -> CaseRecord | None:
 
 
 def generate(tasks: Sequence[PhantomTask], workers: int) -> None:
-    """Write all ``tasks`` (at least one; same folder, seed, profile and kind) in ``workers`` processes.
+    """Write all ``tasks`` in ``workers`` processes.
+
+    There is at least one, and all have the same folder, seed, profile, kind and storage dtype.
 
     Raises:
         UsageError: the folder holds other data, or a worker was killed.
@@ -88,9 +97,9 @@ def _claim(task: PhantomTask) -> Manifest:
     detail: Detail = {"seed": task.seed, "profile": task.profile, "version": VERSION}
     if task.preprocessed:
         detail |= {"painted": "x".join(map(str, task.shape)) if task.shape else "at target spacing"}
-        manifest, note = open_manifest(task.out, "phantom", detail)
-        if note:
-            print(note)
+        manifest, note = open_manifest(task.out, "phantom", detail, task.storage_dtype)
+        for line in filter(None, (note, storage_note(task.storage_dtype))):
+            print(line)
         return manifest
     origin = read_origin(task.out)
     if any(task.out.glob("case_*")) and origin != ("phantom", detail):
@@ -125,6 +134,12 @@ def parser() -> argparse.ArgumentParser:
         help="the shape of every --preprocessed case",
     )
     result.add_argument(
+        "--storage_dtype",
+        choices=STORAGE_FORMATS,
+        default=MLPERF_STORAGE_DTYPE,
+        help="how to store --preprocessed images; float16 halves them (default: float32)",
+    )
+    result.add_argument(
         "--workers", type=positive, help="processes (default: usable CPUs, bounded by free memory)"
     )
     return result
@@ -136,12 +151,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = flags.parse_args(arguments)
     if options.shape and not options.preprocessed:
         flags.error("--shape goes with --preprocessed")
+    if options.storage_dtype != MLPERF_STORAGE_DTYPE and not options.preprocessed:
+        flags.error("--storage_dtype goes with --preprocessed")
     if options.seed < 0:
         flags.error("--seed is 0 or above")
     shape = tuple(options.shape) if options.shape else None
+    kind = options.preprocessed, shape, options.storage_dtype
     try:
         tasks = [
-            PhantomTask(options.out, case_id, options.seed, options.profile, options.preprocessed, shape)
+            PhantomTask(options.out, case_id, options.seed, options.profile, *kind)
             for case_id in phantom_ids(options.cases)
         ]
         generate(tasks, options.workers or pool.default_workers(BYTES_PER_WORKER))

@@ -12,7 +12,16 @@ from preprocess.anatomy import LARGE, NATURAL, draw_anatomy, paint
 from preprocess.files import NpyStream, whole_file
 from preprocess.geometry import Shape3, Spacing3, padded_shape, resampled_shape
 from preprocess.manifest import CaseRecord
-from preprocess.spec import CLIP_MAX_HU, CLIP_MIN_HU, MEAN_HU, STDDEV_HU, TARGET_SPACING_MM
+from preprocess.spec import (
+    CLIP_MAX_HU,
+    CLIP_MIN_HU,
+    MEAN_HU,
+    MLPERF_STORAGE_DTYPE,
+    STDDEV_HU,
+    STORAGE_FORMATS,
+    TARGET_SPACING_MM,
+    StorageDtype,
+)
 from preprocess.task import image_path, label_path
 
 VERSION = 2
@@ -28,7 +37,10 @@ _MAX_SLICES = 611
 
 @dataclass(frozen=True)
 class PhantomTask:
-    """Make case ``case_id`` in ``out``; ``shape`` overrides the drawn one (preprocessed cases only)."""
+    """Make case ``case_id`` in ``out``.
+
+    Of preprocessed cases only, ``shape`` overrides the drawn one and ``storage_dtype`` is that of images.
+    """
 
     out: Path
     case_id: int
@@ -36,6 +48,7 @@ class PhantomTask:
     profile: str
     preprocessed: bool = False
     shape: Shape3 | None = None
+    storage_dtype: StorageDtype = MLPERF_STORAGE_DTYPE
 
     @property
     def name(self) -> str:
@@ -118,14 +131,15 @@ def write_preprocessed(task: PhantomTask) -> CaseRecord:
         whole_file(image_path(task.out, task.name)) as image_file,
         whole_file(label_path(task.out, task.name)) as label_file,
     ):
-        images = NpyStream(image_file, (1, *shape), np.float32)
+        images = NpyStream(image_file, (1, *shape), STORAGE_FORMATS[task.storage_dtype])
         labels = NpyStream(label_file, (1, *shape), np.uint8)
         for plane, label in paint(organs, shape, (0, 1, 2)):
             normal = (np.clip(noise.add_to(plane), CLIP_MIN_HU, CLIP_MAX_HU) - MEAN_HU) / STDDEV_HU
-            images.append(normal)
+            stored = normal.astype(images.dtype, copy=False)
+            images.append(stored)
             labels.append(label)
-            total += float(normal.sum(dtype=np.float64))
-            squares += float(np.square(normal).sum(dtype=np.float64))
+            total += float(stored.sum(dtype=np.float64))
+            squares += float(np.square(stored, dtype=np.float32).sum(dtype=np.float64))
     voxels = math.prod(shape)
     mean = total / voxels
     std = float(np.sqrt(max(0.0, squares / voxels - mean * mean)))

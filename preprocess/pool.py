@@ -8,31 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import forkserver
-from pathlib import Path
 from typing import TypeVar
+
+from preprocess.machine import available_memory, usable_cpus
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-
-def usable_cpus() -> int:
-    """The CPUs this process may use: its affinity, bounded by the quota of its control group (v2)."""
-    cpus = len(os.sched_getaffinity(0))
-    quota = _read_words(Path("/sys/fs/cgroup/cpu.max"))
-    if len(quota) == 2 and quota[0].isdigit():
-        cpus = min(cpus, max(1, int(quota[0]) // int(quota[1])))
-    return cpus
-
-
-def available_memory() -> int:
-    """Bytes that can be taken without swapping, bounded by the limit of the control group (v2)."""
-    words = _read_words(Path("/proc/meminfo"))
-    available = int(words[words.index("MemAvailable:") + 1]) * 1024
-    limit = _read_words(Path("/sys/fs/cgroup/memory.max"))
-    used = _read_words(Path("/sys/fs/cgroup/memory.current"))
-    if limit and used and limit[0].isdigit():
-        available = min(available, max(0, int(limit[0]) - int(used[0])))
-    return available
 
 
 def default_workers(bytes_per_worker: int) -> int:
@@ -107,10 +88,3 @@ def _end_with_the_program() -> None:
 def _exit_after(parent: "multiprocessing.process.BaseProcess") -> None:
     parent.join()
     os._exit(1)
-
-
-def _read_words(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="ascii").split()
-    except OSError:
-        return []

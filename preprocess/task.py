@@ -4,15 +4,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preprocess.manifest import CaseRecord
+from preprocess.spec import MLPERF_STORAGE_DTYPE, StorageDtype
 
 
 @dataclass(frozen=True)
 class CaseTask:
-    """Convert ``raw_dir`` (a ``case_XXXXX`` folder) into ``results_dir``; ``known`` is its manifest entry."""
+    """Convert ``raw_dir`` (a ``case_XXXXX`` folder) into ``results_dir``; ``known`` is its manifest entry.
+
+    The image is stored as ``storage_dtype``, which ``known`` was too.
+    """
 
     raw_dir: Path
     results_dir: Path
     known: CaseRecord | None
+    storage_dtype: StorageDtype = MLPERF_STORAGE_DTYPE
 
     @property
     def name(self) -> str:
@@ -33,7 +38,7 @@ class CaseOutcome:
 
 
 def image_path(results_dir: Path, name: str) -> Path:
-    """Where the float32 image of case ``name`` lies."""
+    """Where the image of case ``name`` lies."""
     return results_dir / f"{name}_x.npy"
 
 

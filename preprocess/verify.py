@@ -11,9 +11,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from preprocess.errors import UsageError
-from preprocess.files import TEMPORARY_SUFFIX, file_md5
+from preprocess.files import TEMPORARY_SUFFIX, file_md5, npy_descr
 from preprocess.manifest import MANIFEST_NAME, Manifest, ManifestError
 from preprocess.origin import describe
+from preprocess.spec import MLPERF_STORAGE_DTYPE, STORAGE_FORMATS
 
 CHECKSUMS_FILE = Path(__file__).resolve().parent / "checksums.json"
 """The md5 of all 420 files, as published with the MLPerf reference (its ``checksum.json``)."""
@@ -67,7 +68,7 @@ def compare(folder: Path, table: dict[str, str], workers: int) -> Iterator[Findi
         elif md5s[name] == table[name]:
             yield Finding(name, State.OK)
         else:
-            yield Finding(name, State.WRONG, _hint(name, md5s[name], written))
+            yield Finding(name, State.WRONG, _hint(folder / name, md5s[name], written))
 
 
 def _written_md5s(folder: Path) -> dict[str, str]:
@@ -81,11 +82,15 @@ def _written_md5s(folder: Path) -> dict[str, str]:
     }
 
 
-def _hint(name: str, md5: str, written: dict[str, str]) -> str:
+def _hint(path: Path, md5: str, written: dict[str, str]) -> str:
+    name = path.name
     if name in written and written[name] != md5:
         return "the file changed after it was written; delete it and preprocess again"
     if name.endswith("_y.npy"):
         return "labels must match exactly; download segmentation.nii.gz again and preprocess again"
+    if npy_descr(path) == STORAGE_FORMATS["float16"]:
+        unchanged = ", unchanged since it was written" if name in written else ""
+        return f"stored as float16{unchanged}; the table is of float32 files"
     if name == KNOWN_TO_DIFFER:
         return "known upstream: this CT differs between downloads (mlcommons/training issue 545)"
     return (
@@ -111,9 +116,8 @@ def verify(folder: Path, workers: int) -> int:
         print(f"{name}: {_describe(group)}")
     counts = {state: sum(f.state is state for f in findings) for state in State}
     print(", ".join(f"{count} files {state}" for state, count in counts.items()))
-    origin = _phantom_note(folder)
-    if origin:
-        print(origin)
+    for note in _notes(folder):
+        print(note)
     return 0 if counts[State.OK] == len(findings) else 1
 
 
@@ -124,14 +128,20 @@ def _describe(group: list[Finding]) -> str:
     return "; ".join(f"{f.file} {f.state}" + (f" ({f.hint})" if f.hint else "") for f in group)
 
 
-def _phantom_note(folder: Path) -> str:
+def _notes(folder: Path) -> Iterator[str]:
+    """What keeps the folder from matching the table whatever its files are."""
     try:
         manifest = Manifest.load(folder)
     except ManifestError as error:
-        return f"note: {error}"
-    if manifest is None or manifest.origin != "phantom":
-        return ""
-    return (
-        f"note: this data was made by the phantom generator ({describe('phantom', manifest.origin_detail)}), "
-        "not from KiTS19: it cannot match the published table"
-    )
+        yield f"note: {error}"
+        return
+    if manifest is None:
+        return
+    phantom, stored = manifest.origin == "phantom", manifest.storage_dtype
+    if phantom:
+        made_by = f"made by the phantom generator ({describe('phantom', manifest.origin_detail)})"
+        yield f"note: this data was {made_by}, not from KiTS19: it cannot match the published table"
+    if stored != MLPERF_STORAGE_DTYPE:
+        table = f"the published table, which is of {MLPERF_STORAGE_DTYPE} files"
+        labels = "" if phantom else "; labels still must"
+        yield f"note: images were stored as {stored} on purpose: they cannot match {table}{labels}"

@@ -13,8 +13,8 @@ import torch
 from raw_cases import SHAPE, SPACING, formula_image, formula_label, write_case, write_nifti
 from torch.nn.functional import interpolate
 
+from preprocess import machine, pool
 from preprocess import manifest as manifest_module
-from preprocess import pool
 from preprocess.geometry import padding, resampled_shape
 from preprocess.manifest import Manifest
 
@@ -178,7 +178,7 @@ def test_the_default_number_of_workers_is_bounded_by_memory(monkeypatch: pytest.
 
 
 def test_the_chosen_number_of_workers_is_printed(done: Path, preprocess) -> None:
-    cpus = pool.usable_cpus()
+    cpus = machine.usable_cpus()
     assert f"workers ({cpus} usable CPUs; " in run_again(done, preprocess).out
 
 

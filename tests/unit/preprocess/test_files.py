@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.files import NpyStream, exclusive, file_md5, remove_temporaries, whole_file
+from preprocess.files import NpyStream, exclusive, file_md5, npy_descr, remove_temporaries, whole_file
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint8])
 def test_a_stream_has_the_bytes_of_numpy_save(tmp_path: Path, dtype: type) -> None:
     array = np.arange(2 * 3 * 5 * 7).astype(dtype).reshape(1, 6, 5, 7)
     np.save(tmp_path / "expected.npy", array)
@@ -18,6 +18,16 @@ def test_a_stream_has_the_bytes_of_numpy_save(tmp_path: Path, dtype: type) -> No
     assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "expected.npy").read_bytes()
     assert stream.md5 == hashlib.md5((tmp_path / "expected.npy").read_bytes()).hexdigest()
     assert stream.md5 == file_md5(tmp_path / "ours.npy")
+    assert npy_descr(tmp_path / "ours.npy") == np.dtype(dtype).str
+
+
+@pytest.mark.parametrize(
+    "body", [None, b"", b"x" * 200, b"\x93NUMPY\x01\x00", b"\x93NUMPY\x01\x00v\x00{'descr': (" + b" " * 99]
+)
+def test_what_has_no_header_has_no_dtype(tmp_path: Path, body: bytes | None) -> None:
+    if body is not None:
+        (tmp_path / "x.npy").write_bytes(body)
+    assert npy_descr(tmp_path / "x.npy") is None
 
 
 def test_a_stream_refuses_another_dtype(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import nibabel
 import numpy as np
 import pytest
 
+from preprocess.manifest import Manifest
+
 ROOT = Path(__file__).resolve().parents[3]
 CASES = 4
 
@@ -34,11 +36,11 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def start(raw: Path, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+def start(raw: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start a run in a process group of its own, as a shell does; what is left of it is killed at the end."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin() -> subprocess.Popen[str]:
+    def begin(*flags: str) -> subprocess.Popen[str]:
         command = [
             sys.executable,
             "preprocess_dataset.py",
@@ -49,7 +51,7 @@ def start(raw: Path, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[s
         ]
         pipe = subprocess.PIPE
         run = subprocess.Popen(
-            [*command, "--workers", "2"],
+            [*command, "--workers", "2", *flags],
             cwd=ROOT,
             stdout=pipe,
             stderr=pipe,
@@ -115,6 +117,25 @@ def test_kill_9_leaves_no_half_file_and_a_second_run_completes(raw: Path, tmp_pa
     assert complete_files(out, raw) == ALL
     assert sorted(path.name for path in out.iterdir()) == [*ALL, "manifest.json"]
     assert len({(out / name).read_bytes() for name in ALL}) == 2  # all cases are equal: one image, one label
+
+
+def test_a_killed_float16_run_goes_on_where_it_was(raw: Path, tmp_path: Path, start) -> None:
+    out, flags = tmp_path / "out", ("--storage_dtype", "float16")
+    run = start(*flags)
+    wait_for(lambda: (out / "manifest.json").is_file() and writing(out)())
+    run.kill()
+    run.wait()
+    wait_for(lambda: not group_lives(run.pid), seconds=10)
+    finished = {name: (out / f"{name}_x.npy").stat().st_mtime_ns for name in Manifest.load(out).cases}
+    assert 0 < len(finished) < CASES
+    again = start(*flags)
+    printed, errors = again.communicate(timeout=60)
+    assert again.returncode == 0, errors
+    assert f"{len(finished)} cases were complete and correct already" in printed
+    assert {name: (out / f"{name}_x.npy").stat().st_mtime_ns for name in finished} == finished
+    assert complete_files(out, raw) == ALL
+    assert {np.load(path, mmap_mode="r").dtype.name for path in out.glob("*_x.npy")} == {"float16"}
+    assert len({(out / name).read_bytes() for name in ALL}) == 2
 
 
 def test_ctrl_c_stops_with_one_line_and_130(raw: Path, tmp_path: Path, start) -> None:

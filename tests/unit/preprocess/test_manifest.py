@@ -34,6 +34,7 @@ manifests = st.builds(
     st.sampled_from(["kits19", "phantom"]),
     st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8), max_size=3),
     digests,
+    st.sampled_from(["float32", "float16"]),
     st.dictionaries(names, records, max_size=4),
 )
 
@@ -58,12 +59,24 @@ def test_no_manifest_is_none(tmp_path: Path) -> None:
         "{}",
         '{"origin": "other", "origin_detail": {}, "spec": "", "cases": {}}',
         '{"origin": "kits19"}',
+        '{"origin": "kits19", "origin_detail": {}, "spec": "", "storage_dtype": "bfloat16", "cases": {}}',
+        '{"origin": "kits19", "origin_detail": {}, "spec": "", "storage_dtype": ["float16"], "cases": {}}',
+        '{"origin": "kits19", "origin_detail": {}, "spec": "", "storage_dtype": null, "cases": {}}',
     ],
 )
 def test_a_damaged_manifest_is_an_error_of_its_own(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(ManifestError, match="is damaged or of another version"):
         Manifest.load(tmp_path)
+
+
+def test_a_manifest_from_before_storage_dtypes_is_of_float32(tmp_path: Path) -> None:
+    Manifest("kits19").save(tmp_path)
+    path = tmp_path / "manifest.json"
+    body = json.loads(path.read_text())
+    assert body.pop("storage_dtype") == "float32"
+    path.write_text(json.dumps(body))
+    assert Manifest.load(tmp_path) == Manifest("kits19")
 
 
 def test_an_incomplete_record_is_an_error(tmp_path: Path) -> None:
@@ -94,6 +107,10 @@ def test_every_constant_changes_the_fingerprint(
     assert before == manifest.spec_fingerprint()
     monkeypatch.setattr(spec, name, value)
     assert manifest.spec_fingerprint() != before
+
+
+def test_the_fingerprint_of_existing_folders_stays() -> None:
+    assert manifest.spec_fingerprint() == "92101c7d3c040fde"
 
 
 def test_light_modules_import_neither_torch_nor_nibabel() -> None:
