@@ -1,10 +1,12 @@
 """What a loader is: the types that pass between the data pipeline and the training loop."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
+
+_T = TypeVar("_T")
 
 
 class Batch(NamedTuple):
@@ -15,7 +17,7 @@ class Batch(NamedTuple):
     """
 
     image: Tensor
-    """float32, N x 1 x D x H x W; ``channels_last_3d`` in memory where the layout is NDHWC."""
+    """float32 (or ``image_dtype``), N x 1 x D x H x W; ``channels_last_3d`` in memory for NDHWC."""
     label: Tensor
     """uint8, N x 1 x D x H x W: 0 background, 1 kidney, 2 tumour."""
 
@@ -31,12 +33,35 @@ class Volume(NamedTuple):
     """uint8, 1 x 1 x D x H x W."""
 
 
+class Neighbours(Protocol):
+    """The ranks of one machine, as far as a loader needs them: they share what one of them has made."""
+
+    def agree(self, make: Callable[[], _T]) -> _T:
+        """What ``make`` returns on the first rank of this machine, on all of them.
+
+        Collective: every rank calls it, in the same order. A DataError of ``make`` is raised on all.
+        """
+        ...
+
+
+class _Nobody:
+    """No other rank on this machine."""
+
+    def agree(self, make: Callable[[], _T]) -> _T:
+        return make()
+
+
+ALONE: Neighbours = _Nobody()
+
+
 @dataclass(frozen=True)
 class Shard:
     """Which part of the data a process reads: rank ``rank`` of ``world_size``."""
 
     rank: int = 0
     world_size: int = 1
+    neighbours: Neighbours = ALONE
+    """The ranks that share this rank's memory."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +79,11 @@ BEGINNING = Position()
 
 class TrainLoader(Protocol):
     """Batches without end, so that prefetching does not stop at the border of an epoch."""
+
+    @property
+    def description(self) -> str:
+        """What was chosen and where the data is kept, in a few words for the user."""
+        ...
 
     def __iter__(self) -> Iterator[Batch]:
         """The stream from the position the loader was built with; never ends by itself."""

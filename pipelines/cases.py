@@ -3,6 +3,9 @@
 The order of an epoch is one permutation, the same for all ranks. Global batch g is the slice
 [g * world_size * batch_size, (g + 1) * world_size * batch_size) of it, and rank r takes the r-th part of
 that slice. So W ranks with batch B consume, step for step, what one rank with batch W * B does.
+
+With static sharding every rank has cases of its own for the whole run, and only their order is new in each
+epoch: a rank's cache need not hold the others' cases, but the batches depend on the number of ranks.
 """
 
 import re
@@ -19,6 +22,9 @@ from pipelines.errors import DataError
 
 LastBatch = Literal["drop", "pad"]
 """What becomes of the samples that do not fill a whole optimiser step at the end of an epoch."""
+
+Sharding = Literal["global", "static"]
+"""Whether an epoch's order runs over the cases of all ranks, or each rank keeps to its own."""
 
 _IMAGE_NAME = re.compile(r"(case_(\d{5}))_x\.npy")
 
@@ -41,7 +47,7 @@ class Step(NamedTuple):
 
     epoch: int
     positions: tuple[int, ...]
-    """Places in the epoch's global order; counted beyond its end where the last batch is padded."""
+    """Consecutive places in the epoch's global order, beyond its end where the last batch is padded."""
     cases: tuple[int, ...]
     """Indices into the training cases, one for each position."""
 
@@ -77,9 +83,17 @@ def split(cases: Iterable[Case], evaluation_ids: frozenset[int]) -> tuple[tuple[
 
 
 def epoch_order(num_cases: int, seed: int, epoch: int) -> tuple[int, ...]:
-    """The permutation of ``range(num_cases)`` in which epoch ``epoch`` visits the cases."""
+    """The permutation of ``range(num_cases)`` in which epoch ``epoch`` visits the cases; epoch 0 deals them
+    to the ranks of a run with static sharding."""
     keys = random_bits(seed, epoch, Stream.ORDER, 0, num_cases)
     return tuple(np.argsort(keys, kind="stable").tolist())
+
+
+def cases_of(shard: Shard, num_cases: int, seed: int, sharding: Sharding) -> tuple[int, ...]:
+    """The cases that a rank will ever read, ascending."""
+    if sharding == "global":
+        return tuple(range(num_cases))
+    return tuple(sorted(epoch_order(num_cases, seed, 0)[shard.rank :: shard.world_size]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +106,7 @@ class Schedule:
     a repeated case is drawn anew, since its position is its own.
 
     Raises DataError if there is nothing to train on, or ``drop`` would leave no step at all.
+    Under static sharding a rank fills its steps from its own cases alone; the number of steps is the same.
     """
 
     num_cases: int
@@ -100,8 +115,16 @@ class Schedule:
     ga_steps: int
     last_batch: LastBatch
     seed: int
+    sharding: Sharding = "global"
 
     def __post_init__(self) -> None:
+        if self.sharding not in get_args(Sharding):
+            raise DataError(f"--sharding {self.sharding} is not one of {', '.join(get_args(Sharding))}")
+        if self.sharding == "static" and self.num_cases < self.shard.world_size:
+            raise DataError(
+                f"--sharding static: {self.num_cases} training cases for {self.shard.world_size} ranks leave "
+                "a rank without any: start fewer ranks, or use --sharding global"
+            )
         if self.last_batch not in get_args(LastBatch):
             raise DataError(f"--last_batch {self.last_batch} is not one of {', '.join(get_args(LastBatch))}")
         if self.num_cases < 1:
@@ -138,12 +161,16 @@ class Schedule:
             raise DataError(
                 f"step {first} is outside an epoch of {self.steps_per_epoch} steps: other settings?"
             )
+        own = frozenset(cases_of(self.shard, self.num_cases, self.seed, self.sharding))
         while True:
-            order = epoch_order(self.num_cases, self.seed, epoch)
+            order = [case for case in epoch_order(self.num_cases, self.seed, epoch) if case in own]
             for step in range(first, self.steps_per_epoch):
                 begin = (step * self.shard.world_size + self.shard.rank) * self.batch_size
-                positions = tuple(range(begin, begin + self.batch_size))
-                yield Step(epoch, positions, tuple(order[p % self.num_cases] for p in positions))
+                positions = range(begin, begin + self.batch_size)
+                places = positions
+                if self.sharding == "static":
+                    places = range(step * self.batch_size, (step + 1) * self.batch_size)
+                yield Step(epoch, tuple(positions), tuple(order[p % len(order)] for p in places))
             epoch, first = epoch + 1, 0
 
 

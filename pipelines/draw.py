@@ -34,6 +34,7 @@ class Stream(IntEnum):
 
     ORDER = 0
     SAMPLE = 1
+    NOISE = 2
 
 
 class Slot(IntEnum):
@@ -144,6 +145,11 @@ def draw(
         ranges = [s - p for s, p in zip(volume_shape, config.patch_shape, strict=True)]
         start = _shape(_offset(r, u[slot]) for r, slot in zip(ranges, _OFFSETS, strict=True))
     return CropWindow(start, config.patch_shape), _augmentation(config, u, int(words[Slot.NOISE_SEED]))
+
+
+def noise_key(seed: int, epoch: int) -> int:
+    """64 bits for a device's own generator of normals, which counts the samples of an epoch itself."""
+    return int(random_bits(seed, epoch, Stream.NOISE, 0, 1)[0])
 
 
 def check_fit(patch_shape: Shape, volume_shape: Shape) -> None:

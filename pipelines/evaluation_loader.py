@@ -6,12 +6,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
+from pipelines.augment import copy
 from pipelines.base import Shard, Volume
 from pipelines.cases import Case, balance
 from pipelines.errors import naming
 from pipelines.foreground import check_classes
-from pipelines.samples import open_case
 from pipelines.slots import Layout, with_layout
+from pipelines.volumes import open_case
 
 
 def shard_cases(cases: Sequence[Case], shard: Shard) -> tuple[Case, ...]:
@@ -23,12 +24,14 @@ def shard_cases(cases: Sequence[Case], shard: Shard) -> tuple[Case, ...]:
 class VolumeLoader:
     """See ``EvalLoader``: float32 and uint8 volumes, 1 x 1 x D x H x W, on ``device``.
 
-    On CUDA a volume is staged in page-locked memory and copied on the stream that is current when it is
-    asked for. Raises DataError as ``MappedVolume`` does, and for labels beyond MLPerf's classes.
+    While a volume is used, the next one is read and, on CUDA, brought to the device from page-locked memory
+    on a stream of its own; use a volume on the stream that was current when it was asked for. Raises
+    DataError as ``MappedVolume`` does, and for labels beyond MLPerf's classes.
     """
 
     def __init__(self, cases: Sequence[Case], device: torch.device, layout: Layout) -> None:
         self._cases, self._device, self._layout = tuple(cases), device, layout
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def __len__(self) -> int:
         return len(self._cases)
@@ -39,26 +42,33 @@ class VolumeLoader:
             for case in self._cases:
                 ahead.append(reader.submit(self._read, case))
                 if len(ahead) == 2:
-                    yield self._on_device(ahead.popleft().result())
+                    yield self._arrived(ahead.popleft().result())
             while ahead:
-                yield self._on_device(ahead.popleft().result())
+                yield self._arrived(ahead.popleft().result())
 
     def close(self) -> None:
         """Nothing to stop: the reading thread ends with the iteration."""
 
     def _read(self, case: Case) -> Volume:
         image, label = open_case(case)
-        lock = self._device.type == "cuda"
+        lock = self._stream is not None
         shape = (1, 1, *image.shape)
         images = torch.empty(shape, dtype=torch.float32, pin_memory=lock)
         labels = torch.empty(shape, dtype=torch.uint8, pin_memory=lock)
-        images.numpy()[0, 0] = image.whole()
-        labels.numpy()[0, 0] = label.whole()
+        copy(image.whole()[0], images.numpy()[0, 0])
+        copy(label.whole()[0], labels.numpy()[0, 0])
         with naming(case.label):
             check_classes(labels.numpy())
-        return Volume(case.name, images, labels)
+        if self._stream is not None:
+            with torch.cuda.stream(self._stream):
+                images, labels = images.to(self._device), labels.to(self._device)
+        return Volume(case.name, with_layout(images, self._layout), labels)
 
-    def _on_device(self, volume: Volume) -> Volume:
-        # The page-locked memory goes back to torch's cache, which waits for the copy before using it again.
-        image = with_layout(volume.image.to(self._device, non_blocking=True), self._layout)
-        return Volume(volume.case, image, volume.label.to(self._device, non_blocking=True))
+    def _arrived(self, volume: Volume) -> Volume:
+        if self._stream is not None:
+            current = torch.cuda.current_stream(self._device)
+            current.wait_stream(self._stream)
+            # The reader's stream made these tensors; their memory must not go back to it too early.
+            volume.image.record_stream(current)
+            volume.label.record_stream(current)
+        return volume

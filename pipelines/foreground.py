@@ -1,7 +1,8 @@
 """Where the foreground of a case is: bounding boxes of its largest components, found when first needed.
 
 MLPerf allows no content to be encoded offline, so the boxes are computed during the run, by whichever
-worker first draws a foreground-biased crop of the case, and then kept for all workers until the run ends.
+process first draws a foreground-biased crop of the case, and then kept for all of the machine until the run
+ends.
 """
 
 import math
@@ -9,11 +10,12 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from pipelines.base import Neighbours
 from pipelines.draw import Box, Boxes
 from pipelines.errors import DataError
+from pipelines.shared_memory import one_for_all
 from preprocess.spec import NUM_CLASSES
 
 _LARGEST = 2
@@ -90,24 +92,32 @@ def _extent(profile: NDArray[np.uint8]) -> slice:
 
 
 class BoxTable:
-    """The boxes of all cases, in memory that worker processes share; make it before they start.
+    """The boxes of all cases, each found once on this machine and run, by whichever rank or worker needs it.
 
-    There is no lock. Two workers that meet the same case at once both compute its boxes and write the same
-    row. A row carries a checksum of its values: one that is half written reads as empty.
+    Make it before worker processes start; every rank must make one. A row carries a checksum of its values:
+    one that a killed process left half written reads as empty.
     """
 
-    def __init__(self, num_cases: int) -> None:
-        self._rows = torch.zeros((num_cases, _ROW + 1), dtype=torch.int64).share_memory_()
+    def __init__(self, num_cases: int, neighbours: Neighbours) -> None:
+        self._block = one_for_all(num_cases * (_ROW + 1) * 8, num_cases, neighbours)
+        self._num_cases = num_cases
 
     def get(self, case: int, compute: Callable[[], Boxes]) -> Boxes:
-        """The boxes of case ``case``, from ``compute`` if nobody has stored them yet."""
-        row = self._rows[case].numpy().copy()
-        if row[_ROW] == zlib.crc32(row[:_ROW].tobytes()):
-            return _unpack(row[:_ROW])
-        boxes = compute()
-        packed = _pack(boxes)
-        self._rows[case].numpy()[:] = [*packed, zlib.crc32(packed.tobytes())]
-        return boxes
+        """The boxes of case ``case``, from ``compute`` if nobody has found them yet."""
+        rows = self._block.array(0, (self._num_cases, _ROW + 1), np.int64)
+        if (found := _read(rows[case])) is None:
+            with self._block.locked(case):
+                if (found := _read(rows[case])) is None:
+                    found = compute()
+                    packed = _pack(found)
+                    rows[case] = [*packed, zlib.crc32(packed.tobytes())]
+        return found
+
+
+def _read(row: NDArray[np.generic]) -> Boxes | None:
+    values = row.astype(np.int64)
+    whole = values[_ROW] == zlib.crc32(values[:_ROW].tobytes())
+    return _unpack(values[:_ROW]) if whole else None
 
 
 def _pack(boxes: Boxes) -> NDArray[np.int64]:

@@ -6,20 +6,28 @@ collating copy into it, is gone.
 """
 
 import itertools
+import os
+import signal
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from pipelines.base import Batch, Position
-from pipelines.cases import Case, Schedule, Step
-from pipelines.draw import DrawConfig
+from pipelines.cases import Schedule, Step
+from pipelines.device_buffers import DeviceBuffers
 from pipelines.errors import DataError
 from pipelines.samples import Samples
-from pipelines.slots import DeviceBuffers, Layout, Ring, make_ring
-from pipelines.workers import WorkerInit, born_deaf_to_interrupts
+from pipelines.slots import Layout, Ring, make_ring
+from pipelines.workers import WorkerInit, born_deaf_to_interrupts, children_end_quietly
+
+
+_POLL_S = 1.0
+"""How often a wait for a batch looks whether all workers live."""
 
 
 class _Task(NamedTuple):
@@ -56,40 +64,46 @@ def _identity(filled: Any) -> Any:
 
 
 class PytorchTrainLoader:
-    """Training batches, see ``TrainLoader``: float32 and uint8, N x 1 x D x H x W, on ``device``.
+    """Training batches, see ``TrainLoader``: N x 1 x D x H x W, ``image_dtype`` and uint8, on ``device``.
 
-    On the CPU a batch is the slot itself. On CUDA the slots are page-locked and copied to one of two
-    device buffers, asynchronously; use the batch on the stream that was current when it was asked for.
-    ``num_workers=0`` fills the slots in this process. Iterating again starts again from ``start``.
+    On the CPU a batch is the slot itself (a converted copy, where ``image_dtype`` is not float32). On CUDA
+    the slots are page-locked and copied to one of two device buffers, asynchronously; use the batch on the
+    stream that was current when it was asked for. ``num_workers=0`` fills the slots in this process.
+    Iterating again starts again from ``start``.
+
+    Iterating raises DataError, naming the cases, for a fault in the data, for a worker that was killed, and
+    for one that gives no sign of life for ``timeout`` seconds.
     """
 
     def __init__(
         self,
-        cases: Sequence[Case],
+        samples: Samples,
         schedule: Schedule,
-        draw_config: DrawConfig,
         device: torch.device,
         *,
         num_workers: int,
         prefetch: int,
         layout: Layout,
         start: Position,
+        timeout: float,
+        image_dtype: torch.dtype = torch.float32,
         start_method: str = "fork",
     ) -> None:
-        self._schedule, self._start = schedule, start
-        self._device, self._layout = device, layout
+        self._samples, self._schedule, self._start = samples, schedule, start
+        self._device, self._layout, self._image_dtype = device, layout, image_dtype
         self._num_workers, self._prefetch, self._start_method = num_workers, prefetch, start_method
+        self._timeout = timeout
         # DataLoader asks its sampler for item k + P (P = workers * prefetch; 0 in this process) while it
         # returns batch k. Then the consumer has asked for k, so k - 1 and all before are free; k itself
         # and k + 1 ... k + P are in use: P + 1 slots. One more lets batch k - 1 leave for the device
         # while k + P is being filled.
         self._slots = num_workers * prefetch + 2
-        self._ring = make_ring(
-            self._slots, schedule.batch_size, draw_config.patch_shape, shared=num_workers > 0
-        )
-        self._filler = _Filler(Samples(cases, draw_config, schedule.seed), self._ring)
+        self._ring = make_ring(self._slots, schedule.batch_size, samples.patch_shape, shared=num_workers > 0)
+        self._filler = _Filler(samples, self._ring)
+        self._under_way: deque[Step] = deque()
         self._workers: Any = None
         self._buffers: DeviceBuffers | None = None
+        self.description = f"pytorch, {num_workers} worker processes, {samples.description}"
         self.bytes_read = 0
         """Bytes asked from the operating system for the batches handed out so far, in whole pages."""
 
@@ -101,7 +115,7 @@ class PytorchTrainLoader:
         self._workers = workers = self._start_workers()
         if self._device.type == "cuda":
             # After the workers were forked: pages locked before might be missing in the child.
-            self._buffers = DeviceBuffers(self._ring, self._layout, self._device)
+            self._buffers = DeviceBuffers(self._ring, self._layout, self._image_dtype, self._device)
         try:
             for k in itertools.count():
                 if self._workers is not workers:
@@ -113,7 +127,8 @@ class PytorchTrainLoader:
                 if self._buffers:
                     yield self._buffers.upload(k, filled.slot)
                 else:
-                    yield self._ring.batch(filled.slot, self._layout)
+                    image, label = self._ring.batch(filled.slot, self._layout)
+                    yield Batch(image.to(self._image_dtype), label)
         finally:
             if self._workers is workers:
                 self.close()
@@ -122,11 +137,21 @@ class PytorchTrainLoader:
         """Stop workers and unlock memory. May be called more than once."""
         workers, self._workers = self._workers, None
         if self._num_workers and workers is not None:
+            for worker in workers._workers:
+                # A worker that was stopped would not hear that it shall end.
+                if worker.is_alive():
+                    os.kill(worker.pid, signal.SIGCONT)
             # DataLoader's only other way is its iterator's __del__, which a traceback can hold off.
             workers._shutdown_workers()
         buffers, self._buffers = self._buffers, None
         if buffers:
             buffers.close()
+
+    def _tasks(self) -> Iterator[_Task]:
+        self._under_way.clear()
+        for k, step in enumerate(self._schedule.steps(self._start)):
+            self._under_way.append(step)
+            yield _Task(k % self._slots, step)
 
     def _start_workers(self) -> Any:
         parallel: dict[str, Any] = {}
@@ -135,11 +160,10 @@ class PytorchTrainLoader:
                 "prefetch_factor": self._prefetch,
                 "multiprocessing_context": self._start_method,
                 "worker_init_fn": WorkerInit(),
+                "timeout": min(_POLL_S, self._timeout),
             }
         # One whole item for __getitems__, where DataLoader's annotation has a list of indices.
-        tasks: Any = (
-            _Task(k % self._slots, step) for k, step in enumerate(self._schedule.steps(self._start))
-        )
+        tasks: Any = self._tasks()
         with warnings.catch_warnings():
             # More workers than CPUs is the user's choice, which main.py notes in one line.
             warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
@@ -152,16 +176,43 @@ class PytorchTrainLoader:
                 generator=torch.Generator(),
                 **parallel,
             )
-            with born_deaf_to_interrupts():
+            with born_deaf_to_interrupts(), children_end_quietly():
                 return iter(loader)
 
     def _next(self, workers: Iterator[_Filled | DataError]) -> _Filled:
-        try:
-            filled = next(workers)
-        except RuntimeError as error:
-            if "Bus error" in str(error):
-                raise DataError("a worker lost its memory: a data file shrank or /dev/shm is full") from error
-            raise
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                filled = next(workers)
+                break
+            except RuntimeError as error:
+                self._check_workers(workers, error)
+                if time.monotonic() > deadline:
+                    raise DataError(
+                        f"no worker has delivered {self._awaited()} for {self._timeout:g} s: it was stopped, or "
+                        "the storage hangs; raise --loader_timeout if the storage is that slow"
+                    ) from error
         if isinstance(filled, DataError):
             raise filled
+        self._under_way.popleft()
         return filled
+
+    def _check_workers(self, workers: Any, error: RuntimeError) -> None:
+        """Raise what ``error`` means, unless it is only that nothing came for ``_POLL_S``."""
+        for worker in workers._workers if self._num_workers else ():
+            if worker.exitcode == -signal.SIGBUS:
+                raise DataError(
+                    f"a worker lost its memory at {self._awaited()}: a data file shrank, its disk failed, or "
+                    "/dev/shm is full"
+                ) from error
+            if worker.exitcode is not None:
+                how = signal.Signals(-worker.exitcode).name if worker.exitcode < 0 else worker.exitcode
+                raise DataError(
+                    f"a worker was ended from outside ({how}) at {self._awaited()}: most often for lack of "
+                    "memory; lower --num_workers"
+                ) from error
+        if "timed out" not in str(error):
+            raise error
+
+    def _awaited(self) -> str:
+        return self._samples.names(self._under_way[0].cases if self._under_way else ())

@@ -1,72 +1,85 @@
 """A training sample on its way from the files to a batch: what every loader that reads them has in common."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.augment import apply
+from pipelines.base import Neighbours
 from pipelines.cases import Case
-from pipelines.draw import Augmentation, Boxes, DrawConfig, check_fit, draw
-from pipelines.errors import DataError, naming
+from pipelines.draw import Augmentation, Boxes, CropWindow, DrawConfig, Shape, check_fit, draw
+from pipelines.errors import naming
 from pipelines.foreground import BoxTable, check_classes, foreground_boxes
-from pipelines.volume_reader import MappedVolume
-
-
-class Sample(NamedTuple):
-    """A crop of a case and what is to be done to it."""
-
-    image: NDArray[np.float32]
-    """D x H x W of the patch: a view into the page cache, read when it is copied."""
-    label: NDArray[np.uint8]
-    augmentation: Augmentation
-    bytes_read: int
-    """Bytes asked from the operating system for this sample, the foreground scan included."""
-
-
-def open_case(case: Case) -> tuple[MappedVolume[np.float32], MappedVolume[np.uint8]]:
-    """(image, label) of a case. Raises DataError if a file is not as preprocessing writes it."""
-    image, label = MappedVolume(case.image, np.float32), MappedVolume(case.label, np.uint8)
-    if image.shape != label.shape:
-        raise DataError(
-            f"{image.path} has shape {image.shape}, but {label.path} has {label.shape}: "
-            f"preprocess {case.name} again"
-        )
-    return image, label
+from pipelines.volumes import Patch, Volumes
 
 
 class Samples:
-    """The training samples of a run. Copies in worker processes share the table of foreground boxes.
+    """The training samples of a run. Worker processes and ranks share the table of foreground boxes.
 
-    All files are opened and their headers checked at once, so that a fault shows at the start and not hours
-    later. Raises DataError, naming case or file, if one is not as preprocessing writes it or the patch does
-    not fit.
+    Raises DataError, naming the case, if the patch does not fit one.
     """
 
-    def __init__(self, cases: Sequence[Case], config: DrawConfig, seed: int) -> None:
-        self._volumes = [open_case(case) for case in cases]
+    def __init__(
+        self, cases: Sequence[Case], volumes: Volumes, config: DrawConfig, seed: int, neighbours: Neighbours
+    ) -> None:
+        self._cases, self._volumes = tuple(cases), volumes
         self._config = config
         self._seed = seed
-        self._boxes = BoxTable(len(cases))
-        for case, (image, _) in zip(cases, self._volumes, strict=True):
+        self._boxes = BoxTable(len(cases), neighbours)
+        for case, shape in zip(cases, volumes.shapes, strict=True):
             with naming(case.name):
-                check_fit(config.patch_shape, image.shape)
+                check_fit(config.patch_shape, shape)
 
-    def get(self, epoch: int, position: int, case: int) -> Sample:
-        """The sample at place ``position`` of the global order of ``epoch``, from case number ``case``."""
-        image, label = self._volumes[case]
-        before = image.bytes_read + label.bytes_read
+    @property
+    def patch_shape(self) -> Shape:
+        """D x H x W of a patch."""
+        return self._config.patch_shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the images as they are kept."""
+        return self._volumes.dtype
+
+    @property
+    def description(self) -> str:
+        """Where the volumes are kept."""
+        return self._volumes.description
+
+    def names(self, cases: Iterable[int]) -> str:
+        """Cases by their names, for a message."""
+        return ", ".join(self._cases[case].name for case in cases)
+
+    def draw(self, epoch: int, position: int, case: int) -> tuple[CropWindow, Augmentation, int]:
+        """What happens to the sample at place ``position`` of the global order of ``epoch``, from case
+        number ``case``; and the bytes asked from the system for its label, where that had to be searched."""
+        searched = []
+
+        def search() -> Boxes:
+            label, bytes_read = self._volumes.label(case)
+            searched.append(bytes_read)
+            with naming(self._cases[case].label):
+                return foreground_boxes(label)
+
         window, augmentation = draw(
             self._config,
             seed=self._seed,
             epoch=epoch,
             sample=position,
-            volume_shape=image.shape,
-            boxes=lambda: self._boxes.get(case, lambda: _scan(label)),
+            volume_shape=self._volumes.shapes[case],
+            boxes=lambda: self._boxes.get(case, search),
         )
-        patches = image.window(window), label.window(window)
-        return Sample(*patches, augmentation, image.bytes_read + label.bytes_read - before)
+        return window, augmentation, sum(searched)
+
+    def patch(self, case: int, window: CropWindow) -> Patch:
+        """The crop, as views of wherever the volumes are kept."""
+        return self._volumes.patch(case, window)
+
+    def check(self, case: int, label: NDArray[np.uint8]) -> None:
+        """Raise DataError, naming the file, if ``label`` holds a class that MLPerf's KiTS19 has not."""
+        with naming(self._cases[case].label):
+            check_classes(label)
 
     def write(
         self,
@@ -80,13 +93,8 @@ class Samples:
 
         Raises DataError if the patch holds a class that MLPerf's KiTS19 has not.
         """
-        sample = self.get(epoch, position, case)
-        apply(sample.image, sample.label, sample.augmentation, out_image, out_label)
-        with naming(self._volumes[case][1].path):
-            check_classes(out_label)
-        return sample.bytes_read
-
-
-def _scan(label: MappedVolume[np.uint8]) -> Boxes:
-    with naming(label.path):
-        return foreground_boxes(label.whole())
+        window, augmentation, searched = self.draw(epoch, position, case)
+        patch = self.patch(case, window)
+        apply(patch.image, patch.label, augmentation, out_image, out_label)
+        self.check(case, out_label)
+        return searched + patch.bytes_read

@@ -31,14 +31,22 @@ class SyntheticTrainLoader:
     """Training batches, see ``TrainLoader``; which batch comes when depends only on epoch and step."""
 
     def __init__(
-        self, schedule: Schedule, patch_shape: Shape, device: torch.device, *, layout: Layout, start: Position
+        self,
+        schedule: Schedule,
+        patch_shape: Shape,
+        device: torch.device,
+        *,
+        layout: Layout,
+        image_dtype: torch.dtype,
+        start: Position,
     ) -> None:
         self._schedule, self._start = schedule, start
+        self.description = f"synthetic, {_POOL} batches resident on {device}"
         self._pool = []
         for i in range(_POOL):
             seed = (schedule.seed * schedule.shard.world_size + schedule.shard.rank) * _POOL + i
             image, label = _noise(schedule.batch_size, patch_shape, device, seed % 2**63)
-            self._pool.append(Batch(with_layout(image, layout), label))
+            self._pool.append(Batch(with_layout(image.to(image_dtype), layout), label))
 
     def __len__(self) -> int:
         return self._schedule.steps_per_epoch

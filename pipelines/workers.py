@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -45,3 +46,20 @@ def born_deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def children_end_quietly() -> Iterator[None]:
+    """Start workers inside: DataLoader's handler for their end is not left behind.
+
+    It would raise RuntimeError wherever the program is at that moment, in a training step as well; a loader
+    looks after its workers while it waits for them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Neither DataLoader nor anybody else may set handlers there.
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)

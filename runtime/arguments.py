@@ -4,9 +4,13 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from model.unet3d import MLPERF_FILTERS
-from pipelines.data_loader import LoaderConfig
+from pipelines.cases import Sharding
+from pipelines.config import LOADERS, DaliPlace, DataCache, ImageDtype, LoaderConfig, Reader
+from pipelines.errors import DataError
+from pipelines.volumes import CacheDtype
 from preprocess.flags import OneSentenceParser
 from runtime.optimizers import OptimizerConfig
 from runtime.schedule import EvaluationSchedule, LearningRate
@@ -30,6 +34,7 @@ class RunConfig:
     local_rank: int
     log_dir: Path
     save_ckpt_path: Path | None
+    save_every_steps: int | None
     load_ckpt_path: Path | None
     normalization: str
     activation: str
@@ -90,7 +95,36 @@ def build_parser(local_rank: int = 0) -> argparse.ArgumentParser:
         type=Path,
         help="checkpoint to evaluate (its best) or to go on training (its last)",
     )
-    add("--loader", default="pytorch", choices=["pytorch", "synthetic"], help="data loader")
+    add(
+        "--save_every_steps", type=COUNT,
+        help="optimiser steps between checkpoints, beside those after evaluations and at the end",
+    )  # fmt: skip
+    add("--loader", default="pytorch", choices=LOADERS, help="data loader")
+    add(
+        "--data_cache", default="none", choices=get_args(DataCache),
+        help="where whole volumes are kept: in their files, in host memory once for all ranks of a machine, "
+        "or on each rank's device (dali)",
+    )  # fmt: skip
+    add(
+        "--cache_dtype", default="stored", choices=get_args(CacheDtype),
+        help="what --data_cache keeps images as: as in the files, or rounded to float16",
+    )  # fmt: skip
+    add(
+        "--reader", default="window", choices=get_args(Reader),
+        help="how dali without a cache reads: windows, whole files, or whole files by GPUDirect Storage",
+    )  # fmt: skip
+    add(
+        "--dali_device", default="auto", choices=get_args(DaliPlace),
+        help="where dali augments; auto is the GPU where there is one",
+    )  # fmt: skip
+    add(
+        "--sharding", default="global", choices=get_args(Sharding),
+        help="order of the cases over all ranks, new every epoch; or cases of its own for every rank",
+    )  # fmt: skip
+    add(
+        "--loader_timeout", type=_number(float, 0.0, above=True), default=120.0,
+        help="seconds after which a batch that does not come is an error",
+    )  # fmt: skip
     add("--local_rank", type=WHOLE, default=local_rank, help="rank on this machine, set by torchrun")
 
     add = parser.add_argument_group("Runtime parameters").add_argument
@@ -119,6 +153,10 @@ def build_parser(local_rank: int = 0) -> argparse.ArgumentParser:
     add("--benchmark_steps", type=COUNT, default=500, help="steps in the timed window of --benchmark")
     add("--amp", action="store_true", help="automatic mixed precision")
     add("--amp_dtype", default="float16", choices=["float16", "bfloat16"], help="dtype of --amp")
+    add(
+        "--image_dtype", default="float32", choices=get_args(ImageDtype),
+        help="dtype of the images in a batch; 16 bits go with --amp",
+    )  # fmt: skip
     add("--last_batch", default="drop", choices=["drop", "pad"], help="cases that fill no global batch")
     add("--quality_threshold", type=FRACTION, default=0.908, help="mean Dice at which training stops")
 
@@ -182,6 +220,21 @@ def _check_shapes(parser: argparse.ArgumentParser, flags: argparse.Namespace) ->
         parser.error(f"--overlap: {flags.overlap} of --val_input_shape leaves no stride of a voxel; lower it")
 
 
+def _loader(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> LoaderConfig:
+    names = set(LoaderConfig.__dataclass_fields__) & set(vars(flags))
+    own = {name: getattr(flags, name) for name in names}
+    own |= {
+        "input_shape": tuple(flags.input_shape),
+        "val_input_shape": tuple(flags.val_input_shape),
+        "seed": max(flags.seed, 0),  # -1 is drawn when the ranks have met, see Session.of
+        "timeout": flags.loader_timeout,
+    }
+    try:
+        return LoaderConfig(**own)
+    except DataError as error:
+        parser.error(str(error))
+
+
 def parse_arguments(argv: Sequence[str] | None = None, local_rank: int = 0) -> RunConfig:
     """The run that ``argv`` (default: the process's) asks for; exits with one sentence on a wrong flag."""
     parser = build_parser(local_rank)
@@ -195,6 +248,10 @@ def parse_arguments(argv: Sequence[str] | None = None, local_rank: int = 0) -> R
         parser.error(
             "--benchmark times fresh weights and keeps none: drop --save_ckpt_path and --load_ckpt_path"
         )
+    if flags.image_dtype != "float32" and not flags.amp:
+        parser.error(f"--image_dtype {flags.image_dtype} needs --amp: the network's weights are float32")
+    if flags.save_every_steps and not flags.save_ckpt_path:
+        parser.error("--save_every_steps needs --save_ckpt_path, the file to save to")
     evaluation = None
     if flags.start_eval_at != "auto":
         evaluation = EvaluationSchedule(start=flags.start_eval_at, every=flags.evaluate_every)
@@ -202,20 +259,7 @@ def parse_arguments(argv: Sequence[str] | None = None, local_rank: int = 0) -> R
     own |= {
         "filters": tuple(flags.filters),
         "evaluation": evaluation,
-        "loader": LoaderConfig(
-            loader=flags.loader,
-            data_dir=flags.data_dir,
-            batch_size=flags.batch_size,
-            ga_steps=flags.ga_steps,
-            input_shape=tuple(flags.input_shape),
-            val_input_shape=tuple(flags.val_input_shape),
-            oversampling=flags.oversampling,
-            brightness=flags.brightness,
-            seed=max(flags.seed, 0),  # -1 is drawn when the ranks have met, see Session.of
-            num_workers=flags.num_workers,
-            last_batch=flags.last_batch,
-            layout=flags.layout,
-        ),
+        "loader": _loader(parser, flags),
         "optimizer": OptimizerConfig(
             name=flags.optimizer,
             momentum=flags.momentum,

@@ -17,6 +17,9 @@ from runtime.state import TrainState
 class Callback:
     """Hooks of `runtime.training.train`; each does nothing unless overridden."""
 
+    def on_step_end(self, epoch: int, step: int, state: TrainState) -> None:
+        """``step`` steps of ``epoch`` are done, and more are to come."""
+
     def on_epoch_end(self, epoch: int, train_loss: float) -> None:
         """An epoch's steps are done; ``train_loss`` is their mean over all ranks."""
 
@@ -46,20 +49,41 @@ class EvaluationCallback(Callback):
 class CheckpointCallback(Callback):
     """Keeps the latest and the best state (by mean Dice) in one file.
 
-    The file is rewritten after each evaluation and at the end of training. Keys are the reference's
-    (``best_model_state_dict``, ``epoch``, ``mean_dice``, ... and ``seed``), with ``last_epoch`` and the
-    scaler's state added.
+    The file is rewritten after each evaluation, at the end of training and, where asked for, in mid-epoch.
+    Keys are the reference's (``best_model_state_dict``, ``epoch``, ``mean_dice``, ... and ``seed``), with
+    ``last_epoch``, the ``last_step`` of the epoch after it, the scaler's state and ``stream`` added.
 
     Args:
         path: Where to write.
         seed: Seed of the run.
         best: The best part of the checkpoint that this run continues, empty for a new run.
+        stream: What else decides about the run's samples.
+        every_steps: Steps between checkpoints; a border of epochs is passed over, the next step counts.
     """
 
-    def __init__(self, path: Path, seed: int, best: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        seed: int,
+        best: dict[str, Any] | None = None,
+        *,
+        stream: dict[str, str] | None = None,
+        every_steps: int | None = None,
+    ) -> None:
         self._path = path
         self._seed = seed
         self._best = best or {}
+        self._stream = stream or {}
+        self._every_steps = every_steps
+        self._unsaved = 0
+
+    def on_step_end(self, epoch: int, step: int, state: TrainState) -> None:
+        self._unsaved += 1
+        if self._every_steps and self._unsaved >= self._every_steps:
+            self._write(epoch - 1, state, step)
+
+    def on_epoch_end(self, epoch: int, train_loss: float) -> None:
+        self._unsaved += 1  # the epoch's last step
 
     def on_evaluation(self, epoch: int, result: EvalResult, train_loss: float, state: TrainState) -> None:
         if result.mean_dice > self._best.get("mean_dice", 0.0):
@@ -70,9 +94,10 @@ class CheckpointCallback(Callback):
     def on_fit_end(self, epoch: int, state: TrainState) -> None:
         self._write(epoch, state)
 
-    def _write(self, epoch: int, state: TrainState) -> None:
-        last = state.state_dicts("last") | {"last_epoch": epoch}
-        write_checkpoint(self._path, self._best | last | {"seed": self._seed})
+    def _write(self, epoch: int, state: TrainState, step: int = 0) -> None:
+        last = state.state_dicts("last") | {"last_epoch": epoch, "last_step": step}
+        write_checkpoint(self._path, self._best | last | {"seed": self._seed, "stream": self._stream})
+        self._unsaved = 0
 
 
 def _copied_to_host(value: Any) -> Any:

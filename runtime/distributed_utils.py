@@ -3,16 +3,20 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pipelines.errors import DataError
 from runtime.errors import RunError
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,34 @@ def gather(value: Any, world: World) -> list[Any]:
     values: list[Any] = [None] * world.size
     dist.all_gather_object(values, value)
     return values
+
+
+class MachineRanks:
+    """The ranks that run on this rank's machine, as ``pipelines.base.Neighbours``."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def agree(self, make: Callable[[], _T]) -> _T:
+        """What ``make`` returns on the first rank of each machine, on all ranks of that machine."""
+        machines = gather(_machine(), self._world)
+        first = machines.index(machines[self._world.rank])
+        made: tuple[Any, str] = (None, "")
+        if first == self._world.rank:
+            try:
+                made = (make(), "")
+            except DataError as error:
+                made = (None, str(error))
+        value, fault = gather(made, self._world)[first]
+        if fault:
+            raise DataError(fault)
+        return cast(_T, value)
+
+
+def _machine() -> str:
+    """The same for processes that can reach each other's memory: one boot, one namespace of processes."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{boot} {os.readlink('/proc/self/ns/pid')}"
 
 
 def broadcast_buffers(model: nn.Module, world: World) -> None:

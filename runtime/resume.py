@@ -19,6 +19,10 @@ class Start:
     """Where training begins; of a new run, at the beginning."""
 
     epoch: int = 1
+    step: int = 0
+    """Steps of ``epoch`` already done."""
+    stream: dict[str, str] = field(default_factory=dict)
+    """What decided about the continued run's samples; empty where its checkpoint does not say."""
     best: dict[str, Any] = field(default_factory=dict)
     """What the checkpoint says of the best state so far: its tensors, epoch and scores."""
 
@@ -56,9 +60,35 @@ def restore(state: TrainState, checkpoint: dict[str, Any], path: Path) -> Start:
     # A scaler that was off saved nothing.
     if checkpoint.get("last_scaler_state_dict") and state.scaler.is_enabled():
         state.scaler.load_state_dict(checkpoint["last_scaler_state_dict"])
-    own = ("seed", "format_version")
+    own = ("seed", "format_version", "stream")
     best = {k: v for k, v in checkpoint.items() if not k.startswith("last_") and k not in own}
-    return Start(int(checkpoint.get("last_epoch", checkpoint.get("epoch", 0))) + 1, best)
+    return Start(
+        int(checkpoint.get("last_epoch", checkpoint.get("epoch", 0))) + 1,
+        int(checkpoint.get("last_step", 0)),
+        dict(checkpoint.get("stream", {})),
+        best,
+    )
+
+
+def check_stream(start: Start, stream: dict[str, str], path: Path, say: Callable[[str], None]) -> None:
+    """Say in what the samples of a continued run will differ from those of the run it continues.
+
+    Raises:
+        RunError: It was left in mid-epoch, and the rest of that epoch cannot be found with these settings.
+    """
+    differing = [
+        f"{name} {theirs}, now {stream.get(name, 'none')}"
+        for name, theirs in start.stream.items()
+        if stream.get(name) != theirs
+    ]
+    if not differing:
+        return
+    if start.step:
+        raise RunError(
+            f"{path}: was written in mid-epoch with {'; '.join(differing)}: give the settings it was "
+            "trained with"
+        )
+    say(f"note: {path} was trained with {'; '.join(differing)}: samples will be other ones")
 
 
 def _state_names(optimizer: Optimizer) -> set[str]:

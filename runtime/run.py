@@ -8,7 +8,7 @@ from runtime.checkpoint import load_model, prepare_checkpoint, read_checkpoint
 from runtime.distributed_utils import World, barrier
 from runtime.inference import EvalResult
 from runtime.logging import LOG_NAME, RunLog
-from runtime.resume import Start, restore, with_seed_of
+from runtime.resume import Start, check_stream, restore, with_seed_of
 from runtime.schedule import mlperf_evaluation
 from runtime.session import Session
 from runtime.state import TrainState
@@ -65,11 +65,11 @@ def run_training(config: RunConfig, world: World) -> Outcome:
     start = Start()
     if checkpoint and config.load_ckpt_path:
         start = restore(state, checkpoint, config.load_ckpt_path)
-        world.say(f"continuing {config.load_ckpt_path} with epoch {start.epoch}")
+        after = f" after its step {start.step}" if start.step else ""
+        world.say(f"continuing {config.load_ckpt_path} with epoch {start.epoch}{after}")
     callbacks: list[Callback] = [EvaluationCallback(world.say, start.best_dice)] if world.is_main else []
     if config.save_ckpt_path and world.is_main:
         prepare_checkpoint(config.save_ckpt_path, keep=config.save_ckpt_path == config.load_ckpt_path)
-        callbacks.append(CheckpointCallback(config.save_ckpt_path, session.config.seed, start.best))
     barrier(world)
     log.end("init_stop")
 
@@ -93,7 +93,21 @@ def _train_on_data(
     train_samples, eval_samples = data_loader.dataset_sizes(config.loader)
     log.event("train_samples", train_samples)
     log.event("eval_samples", eval_samples)
-    loader = data_loader.build(config.loader, session.shard, world.device, Position(start.epoch))
+    stream = data_loader.fingerprint(config.loader, session.shard)
+    if config.load_ckpt_path:
+        check_stream(start, stream, config.load_ckpt_path, world.say)
+    if config.save_ckpt_path and world.is_main:
+        saving = CheckpointCallback(
+            config.save_ckpt_path,
+            config.seed,
+            start.best,
+            stream=stream,
+            every_steps=config.save_every_steps,
+        )
+        callbacks.append(saving)
+    position = Position(start.epoch, start.step * config.loader.ga_steps)
+    loader = data_loader.build(config.loader, session.shard, world.device, position)
+    world.say(f"data: {loader.description}")
     eval_loader = data_loader.build_evaluation(config.loader, session.shard, world.device)
     try:
         steps = len(loader) // config.loader.ga_steps
@@ -107,6 +121,7 @@ def _train_on_data(
             evaluation=config.evaluation or mlperf_evaluation(samples_per_epoch),
             quality_threshold=config.quality_threshold,
             first_epoch=start.epoch,
+            first_step=start.step,
             best_dice=start.best_dice,
         )
         evaluator = session.evaluator(eval_loader)

@@ -10,7 +10,7 @@ from model.unet3d import Unet3D
 from pipelines.base import EvalLoader, Shard
 from preprocess.spec import NUM_CLASSES
 from runtime.arguments import RunConfig
-from runtime.distributed_utils import World, parallel, resolve_seed
+from runtime.distributed_utils import MachineRanks, World, parallel, resolve_seed
 from runtime.errors import RunError
 from runtime.inference import Evaluator
 from runtime.optimizers import build_optimizer
@@ -29,7 +29,7 @@ class Session:
     def of(cls, config: RunConfig, world: World) -> "Session":
         """Draw the seed and set what is global to the process."""
         workers, cpus = config.loader.num_workers, len(os.sched_getaffinity(0))
-        if config.loader.loader == "pytorch" and workers > cpus:
+        if config.loader.loader != "synthetic" and workers > cpus:
             world.say(f"note: --num_workers {workers} exceeds the {cpus} usable CPUs")
         seed = resolve_seed(config.seed, world)
         torch.manual_seed(seed)
@@ -40,7 +40,7 @@ class Session:
     @property
     def shard(self) -> Shard:
         """This rank's part of the data."""
-        return Shard(self.world.rank, self.world.size)
+        return Shard(self.world.rank, self.world.size, MachineRanks(self.world))
 
     @property
     def precision(self) -> Precision:

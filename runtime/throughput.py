@@ -35,6 +35,7 @@ def benchmark_training(config: RunConfig, world: World) -> Throughput:
     session = Session.of(config, world)
     state = session.state(session.model())
     loader = data_loader.build(session.config.loader, session.shard, world.device)
+    world.say(f"data: {loader.description}")
     timing = PerformanceCallback(StepClock(world.device), config.warmup_steps, config.benchmark_steps)
     total = config.warmup_steps + config.benchmark_steps
     try:

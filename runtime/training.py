@@ -57,12 +57,16 @@ def training_steps(
     steps_per_epoch: int,
     learning_rate: LearningRate,
     first_epoch: int = 1,
+    first_step: int = 0,
 ) -> Iterator[Tensor]:
-    """Step without end, each epoch at its learning rate; yields each step's loss."""
+    """Step without end, each epoch at its learning rate; yields each step's loss.
+
+    ``first_step`` steps of ``first_epoch`` are behind us.
+    """
     state.model.train()
     for epoch in count(first_epoch):
         set_learning_rate(state.optimizer, learning_rate.at(epoch))
-        for _ in range(steps_per_epoch):
+        for _ in range(first_step if epoch == first_epoch else 0, steps_per_epoch):
             yield train_step(state, batches)
 
 
@@ -77,6 +81,8 @@ class TrainingPlan:
     evaluation: EvaluationSchedule
     quality_threshold: float
     first_epoch: int = 1
+    first_step: int = 0
+    """Steps of ``first_epoch`` that the run which this one continues has done."""
     best_dice: float = 0.0
     """Of the run that this one continues."""
 
@@ -118,19 +124,29 @@ def train(
     The batch stream runs through epochs and evaluations without stopping, so the loader keeps
     prefetching. The loss is read once per epoch.
     """
-    steps = training_steps(state, iter(loader), plan.steps_per_epoch, plan.learning_rate, plan.first_epoch)
+    steps = training_steps(
+        state, iter(loader), plan.steps_per_epoch, plan.learning_rate, plan.first_epoch, plan.first_step
+    )
     best_dice = plan.best_dice
     result, last_epoch = None, plan.first_epoch - 1
     for block in blocks(plan.first_epoch, plan.epochs, plan.evaluation):
         with log.block(block.epochs, plan.samples_per_epoch):
             for last_epoch in block.epochs:
+                done = plan.first_step if last_epoch == plan.first_epoch else 0
+                losses = []
                 bar = tqdm(
-                    islice(steps, plan.steps_per_epoch),
+                    islice(steps, plan.steps_per_epoch - done),
+                    initial=done,
                     total=plan.steps_per_epoch,
                     desc=f"epoch {last_epoch}",
                     disable=not (verbose and world.is_main),
                 )
-                loss = mean_over_ranks(torch.stack(list(bar)).mean(), world).item()
+                for step, step_loss in enumerate(bar, start=done + 1):
+                    losses.append(step_loss)
+                    if step < plan.steps_per_epoch:
+                        for callback in callbacks:
+                            callback.on_step_end(last_epoch, step, state)
+                loss = mean_over_ranks(torch.stack(losses).mean(), world).item()
                 for callback in callbacks:
                     callback.on_epoch_end(last_epoch, loss)
                 if not math.isfinite(loss):

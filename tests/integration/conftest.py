@@ -50,6 +50,20 @@ def dice_scores(output: str) -> list[float]:
     return [float(score) for score in re.findall(r"mean Dice ([\d.]+) ", output)]
 
 
+def processes_naming(text: str) -> list[int]:
+    """The processes whose command line holds ``text``, beside this one."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if text in command and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+    return found
+
+
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six phantom cases, from raw NIfTI through preprocessing."""

@@ -6,20 +6,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.integration.conftest import SMALL, succeed
+from tests.integration.conftest import SMALL, python, succeed
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
-@pytest.mark.parametrize("ga_steps", [1, 2])
-def test_two_ranks_train_like_one_with_the_doubled_batch(cubes: Path, tmp_path: Path, ga_steps: int) -> None:
+@pytest.mark.parametrize(
+    ("ga_steps", "loader"), [(1, ["pytorch"]), (2, ["pytorch"]), (1, ["dali", "--data_cache", "host"])]
+)
+def test_two_ranks_train_like_one_with_the_doubled_batch(
+    cubes: Path, tmp_path: Path, ga_steps: int, loader: list[str]
+) -> None:
     found = []
     for launcher, batch_size in (((), 2), (TORCHRUN, 1)):
         folder = tmp_path / str(batch_size)
         output = succeed(
             *launcher, "main.py", "--data_dir", cubes, *SMALL, "--log_dir", folder, "--seed", 3,
             "--epochs", 3, "--learning_rate", 0.02, "--batch_size", batch_size, "--ga_steps", ga_steps,
-            "--save_ckpt_path", folder / "c.pth", OMP_NUM_THREADS="1",
+            "--save_ckpt_path", folder / "c.pth", "--loader", *loader, OMP_NUM_THREADS="1",
         )  # fmt: skip
         losses = [float(x) for x in re.findall(r"training loss ([\d.]+)", output)]
         assert len(losses) == 3  # and no second rank prints
@@ -68,3 +72,14 @@ def test_evaluation_is_identical_on_any_number_of_ranks(cubes: Path, tmp_path: P
     two = succeed(*TORCHRUN, *evaluate, OMP_NUM_THREADS="1")
     assert one == two
     assert "cases 2" in one
+
+
+def test_what_does_not_fit_one_rank_is_said_by_all_in_the_same_words(cubes: Path, tmp_path: Path) -> None:
+    done = python(
+        *TORCHRUN, "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--loader", "dali",
+        "--batch_size", 1, "--input_shape", 64, 64, 64, OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    said = [line for line in done.stderr.splitlines() if line.startswith("main.py: error:")]
+    assert done.returncode != 0
+    assert said
+    assert all("a patch of (64, 64, 64) voxels does not fit" in line for line in said)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.integration.conftest import NARROW, ROOT, SMALL, dice_scores, python, succeed
+from tests.integration.conftest import NARROW, ROOT, SMALL, dice_scores, processes_naming, python, succeed
 
 
 @pytest.mark.slow
@@ -110,14 +110,25 @@ def test_a_checkpoint_from_before_any_evaluation_is_evaluated_at_its_last_state(
     assert "before any evaluation" in output
 
 
-@pytest.mark.parametrize("loader", ["pytorch", "synthetic"])
+LOADERS = {
+    "pytorch": ["pytorch", "--data_cache", "host"],
+    "synthetic": ["synthetic"],
+    "dali": ["dali", "--layout", "NDHWC", "--amp", "--amp_dtype", "bfloat16", "--image_dtype", "bfloat16"],
+    "dali host": ["dali", "--data_cache", "host", "--sharding", "static"],
+    "dali device": ["dali", "--data_cache", "device", "--cache_dtype", "float16"],
+    "dali file": ["dali", "--reader", "file"],
+}
+
+
+@pytest.mark.parametrize("loader", LOADERS)
 def test_benchmark_reports_a_rate_that_follows_from_its_window(
     cubes: Path, tmp_path: Path, loader: str
 ) -> None:
     output = succeed(
         "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--benchmark", "--warmup_steps", 3,
-        "--benchmark_steps", 12, "--loader", loader, "--ga_steps", 2,
+        "--benchmark_steps", 12, "--ga_steps", 2, "--loader", *LOADERS[loader],
     )  # fmt: skip
+    assert f"data: {loader.split()[0]}" in output
     last = output.strip().splitlines()[-1]
     record = json.loads((tmp_path / "benchmark.json").read_text())
     results = record["results"]
@@ -168,6 +179,7 @@ def broken(data: Path, fault: str, folder: Path) -> Path:
     return copy
 
 
+@pytest.mark.parametrize("loader", ["pytorch", "dali"])
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -178,8 +190,11 @@ def broken(data: Path, fault: str, folder: Path) -> Path:
         ("no evaluation case", r"nothing to evaluate"),
     ],
 )
-def test_bad_data_is_named_in_one_sentence(cubes: Path, tmp_path: Path, fault: str, message: str) -> None:
-    done = python("main.py", "--data_dir", broken(cubes, fault, tmp_path), *SMALL, "--log_dir", tmp_path)
+def test_bad_data_is_named_in_one_sentence(
+    cubes: Path, tmp_path: Path, fault: str, message: str, loader: str
+) -> None:
+    data = broken(cubes, fault, tmp_path)
+    done = python("main.py", "--data_dir", data, *SMALL, "--log_dir", tmp_path, "--loader", loader)
     assert done.returncode == 1
     assert re.search(message, done.stderr), done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
@@ -195,6 +210,10 @@ def test_bad_data_is_named_in_one_sentence(cubes: Path, tmp_path: Path, fault: s
         (["--optimizer_backend", "apex"], "CUDA device"),
         (["--save_ckpt_path", "/proc/nothing/c.pth"], "checkpoint cannot be written"),
         (["--log_dir", "/proc/nothing"], "--log_dir"),
+        (["--loader", "dali", "--dali_device", "gpu"], "--dali_device gpu needs a CUDA device"),
+        (["--loader", "dali", "--reader", "gds"], "--reader gds needs --dali_device gpu"),
+        (["--loader", "dali", "--input_shape", 64, 64, 64], "64"),
+        (["--loader", "dali", "--batch_size", 100], "--last_batch pad"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_sentence(
@@ -218,28 +237,19 @@ def test_a_diverged_run_fails_and_keeps_the_last_good_checkpoint(cubes: Path, tm
     assert checkpoint.read_bytes() == before
 
 
-def processes_naming(text: str) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            if text in command and int(entry.name) != os.getpid():
-                found.append(int(entry.name))
-    return found
-
-
+@pytest.mark.parametrize("loader", ["pytorch", "dali"])
 @pytest.mark.parametrize(
     ("signum", "status", "message"),
     [(signal.SIGINT, 130, "main.py: interrupted"), (signal.SIGTERM, 143, "")],
 )
 def test_a_signal_ends_the_run_and_its_workers(
-    cubes: Path, tmp_path: Path, signum: int, status: int, message: str
+    cubes: Path, tmp_path: Path, signum: int, status: int, message: str, loader: str
 ) -> None:
     process = subprocess.Popen(
-        [sys.executable, "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--epochs", "9999"],
+        [
+            sys.executable, "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--epochs", "9999",
+            "--loader", loader,
+        ],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     log = tmp_path / "unet3d.log"
@@ -254,3 +264,25 @@ def test_a_signal_ends_the_run_and_its_workers(
     assert (process.returncode, error.strip()) == (status, message)
     assert '"status": "aborted"' in log.read_text()
     assert processes_naming(str(tmp_path)) == []
+
+
+def test_a_worker_that_dies_ends_the_run_with_one_sentence(cubes: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--epochs", "9999"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    log = tmp_path / "unet3d.log"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and "eval_accuracy" in log.read_text()):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (worker,) = [pid for pid in processes_naming(str(tmp_path)) if pid != process.pid]
+    os.kill(worker, signal.SIGKILL)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1
+    (line,) = error.strip().splitlines()
+    assert re.search(
+        r"main.py: error: a worker was ended from outside \(SIGKILL\) at case_\d+, case_\d+", line
+    )
+    assert '"status": "aborted"' in log.read_text()

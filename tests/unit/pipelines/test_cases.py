@@ -2,11 +2,11 @@ import itertools
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipelines.base import Position, Shard
-from pipelines.cases import Case, Schedule, balance, epoch_order, find_cases, split
+from pipelines.cases import Case, Schedule, balance, cases_of, epoch_order, find_cases, split
 from pipelines.errors import DataError
 
 
@@ -72,7 +72,15 @@ def test_every_case_comes_first_equally_often() -> None:
     assert sum((n - 500) ** 2 / 500 for n in counts) < 24.3
 
 
-def make(cases: int, world: int, rank: int = 0, batch: int = 1, ga: int = 1, last: str = "drop") -> Schedule:
+def make(
+    cases: int,
+    world: int,
+    rank: int = 0,
+    batch: int = 1,
+    ga: int = 1,
+    last: str = "drop",
+    sharding: str = "global",
+) -> Schedule:
     return Schedule(
         num_cases=cases,
         shard=Shard(rank, world),
@@ -80,10 +88,11 @@ def make(cases: int, world: int, rank: int = 0, batch: int = 1, ga: int = 1, las
         ga_steps=ga,
         last_batch=last,  # type: ignore[arg-type]
         seed=11,
+        sharding=sharding,  # type: ignore[arg-type]
     )
 
 
-sizes = st.tuples(st.integers(1, 60), st.integers(1, 5), st.integers(1, 4), st.integers(1, 3))
+sizes = st.tuples(st.integers(1, 60), st.sampled_from([1, 2, 3, 5, 8]), st.integers(1, 4), st.integers(1, 3))
 
 
 @given(sizes, st.sampled_from(["drop", "pad"]), st.integers(1, 50))
@@ -122,6 +131,45 @@ def test_many_ranks_consume_what_one_rank_would(sizes: tuple[int, ...], data: st
         parts = [next(stream) for stream in streams]
         assert step.cases == tuple(c for part in parts for c in part.cases)
         assert step.positions == tuple(p for part in parts for p in part.positions)
+
+
+@given(sizes, st.sampled_from(["drop", "pad"]), st.integers(1, 50))
+def test_static_shards_are_disjoint_and_each_rank_sees_its_own(
+    sizes: tuple[int, ...], last: str, epoch: int
+) -> None:
+    cases, world, batch, ga = sizes
+    assume(cases >= world and (last == "pad" or cases >= world * batch * ga))
+    shares = [cases_of(Shard(rank, world), cases, 11, "static") for rank in range(world)]
+    assert sorted(case for share in shares for case in share) == list(range(cases))
+    places = []
+    for rank, share in enumerate(shares):
+        schedule = make(cases, world, rank, batch, ga, last, "static")
+        assert schedule.steps_per_epoch == make(cases, world, rank, batch, ga, last).steps_per_epoch
+        steps = list(itertools.islice(schedule.steps(Position(epoch)), schedule.steps_per_epoch))
+        seen = [case for step in steps for case in step.cases]
+        places += [place for step in steps for place in step.positions]
+        assert set(seen) <= set(share)
+        # Each as often as any other, as far as the number of steps allows.
+        counts = [seen.count(case) for case in share]
+        assert max(counts) - min(counts) <= 1
+        assert last == "pad" or max(counts) <= 1
+    # No two samples of an epoch are drawn with the same counter, on whatever rank.
+    assert sorted(places) == list(range(len(places)))
+
+
+def test_static_shards_are_dealt_by_the_seed_and_ordered_anew_each_epoch() -> None:
+    assert len({cases_of(Shard(0, 4), 40, seed, "static") for seed in range(20)}) == 20
+    schedule = make(40, 4, batch=5, sharding="static")
+    steps = list(itertools.islice(schedule.steps(Position()), 2 * schedule.steps_per_epoch))
+    first, second = steps[:2], steps[2:]
+    assert [step.cases for step in first] != [step.cases for step in second]
+    assert {c for step in first for c in step.cases} == {c for step in second for c in step.cases}
+
+
+def test_static_shards_need_a_case_for_every_rank() -> None:
+    with pytest.raises(DataError, match="--sharding static: 3 training cases for 4 ranks"):
+        make(3, 4, last="pad", sharding="static")
+    assert make(3, 4, last="pad").steps_per_epoch == 1
 
 
 @given(sizes, st.integers(0, 40))

@@ -1,5 +1,7 @@
 import itertools
 import multiprocessing
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import scipy.ndimage
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.base import ALONE
 from pipelines.draw import Box, Boxes
 from pipelines.errors import DataError
 from pipelines.foreground import BoxTable, foreground_boxes
@@ -85,7 +88,7 @@ def never() -> Boxes:
 
 @pytest.mark.parametrize("boxes", [BOXES, BOXES[:1], BOXES[1:], ()])
 def test_a_table_computes_once_and_returns_the_same(boxes: Boxes) -> None:
-    table = BoxTable(3)
+    table = BoxTable(3, ALONE)
     assert table.get(1, lambda: boxes) == boxes
     assert table.get(1, never) == boxes
     with pytest.raises(AssertionError, match="computed although stored"):
@@ -93,13 +96,14 @@ def test_a_table_computes_once_and_returns_the_same(boxes: Boxes) -> None:
 
 
 def test_a_half_written_row_reads_as_empty() -> None:
-    table = BoxTable(1)
+    table = BoxTable(1, ALONE)
     table.get(0, lambda: BOXES)
-    for column in range(table._rows.shape[1]):
-        torn = table._rows.clone()
-        torn[0, column] += 1
-        other = BoxTable(1)
-        other._rows.copy_(torn)
+    whole = table._block.array(0, (13,), np.int64)
+    for column in range(whole.size):
+        other = BoxTable(1, ALONE)
+        torn = other._block.array(0, (13,), np.int64)
+        torn[:] = whole
+        torn[column] += 1
         assert other.get(0, lambda: ()) == ()
         assert other.get(0, never) == ()
 
@@ -110,9 +114,9 @@ def store(table: BoxTable, results: Any) -> None:
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_share_what_any_of_them_found(method: str) -> None:
-    table = BoxTable(2)
+    table = BoxTable(2, ALONE)
     table.get(0, lambda: BOXES)
-    context = torch_context(method)
+    context = multiprocessing.get_context(method)
     results = context.Queue()
     process = context.Process(target=store, args=(table, results))
     process.start()
@@ -121,8 +125,48 @@ def test_processes_share_what_any_of_them_found(method: str) -> None:
     assert table.get(1, never) == BOXES[1:]
 
 
-def torch_context(method: str) -> Any:
-    # Importing torch.multiprocessing teaches pickle to send shared tensors.
-    import torch.multiprocessing  # noqa: F401
+def slow() -> Boxes:
+    time.sleep(0.3)
+    return BOXES
 
-    return multiprocessing.get_context(method)
+
+def contend(table: BoxTable, results: Any) -> None:
+    computed = []
+    found = table.get(0, lambda: computed.append(1) or slow())  # type: ignore[func-returns-value]
+    results.put((found, len(computed)))
+
+
+def test_processes_and_threads_that_need_the_same_boxes_at_once_search_one_time() -> None:
+    table = BoxTable(1, ALONE)
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    processes = [context.Process(target=contend, args=(table, results)) for _ in range(2)]
+    threads = [threading.Thread(target=contend, args=(table, results)) for _ in range(2)]
+    for one in (*processes, *threads):
+        one.start()
+    found = [results.get(timeout=60) for _ in range(4)]
+    assert [boxes for boxes, _ in found] == [BOXES] * 4
+    assert sum(computed for _, computed in found) == 1
+    for one in (*processes, *threads):
+        one.join()
+
+
+def hold(table: BoxTable, started: Any) -> None:
+    def never_done() -> Boxes:
+        started.set()
+        time.sleep(600)
+        return ()
+
+    table.get(0, never_done)
+
+
+def test_the_lock_of_a_killed_process_is_free() -> None:
+    table = BoxTable(1, ALONE)
+    context = multiprocessing.get_context("fork")
+    started = context.Event()
+    process = context.Process(target=hold, args=(table, started))
+    process.start()
+    assert started.wait(60)
+    process.kill()
+    process.join()
+    assert table.get(0, lambda: BOXES) == BOXES

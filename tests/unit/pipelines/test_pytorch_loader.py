@@ -14,75 +14,21 @@ import pytest
 import torch
 
 from pipelines import slots
-from pipelines.augment import apply
-from pipelines.base import BEGINNING, Batch, Position, Shard
+from pipelines.base import ALONE, Batch, Position, Shard
 from pipelines.cases import find_cases, split
 from pipelines.data_loader import LoaderConfig, build, schedule
-from pipelines.draw import DrawConfig, draw
+from pipelines.draw import DrawConfig
 from pipelines.errors import DataError
-from pipelines.foreground import foreground_boxes
 from pipelines.pytorch_loader import PytorchTrainLoader
+from pipelines.samples import Samples
+from pipelines.volumes import FileVolumes
 from preprocess.spec import evaluation_ids
 from tests.unit.pipelines.dataset import write_case
-
-CPU = torch.device("cpu")
-ONE = Shard()
-
-
-def take(
-    config: LoaderConfig,
-    count: int,
-    shard: Shard = ONE,
-    start: Position = BEGINNING,
-    device: torch.device = CPU,
-) -> list[Batch]:
-    loader = build(config, shard, device, start)
-    try:
-        return [Batch(*(t.clone() for t in batch)) for batch in itertools.islice(loader, count)]
-    finally:
-        loader.close()
-
-
-def assert_equal(found: list[Batch], expected: list[Batch]) -> None:
-    assert len(found) == len(expected)
-    for mine, theirs in zip(found, expected, strict=True):
-        assert torch.equal(mine.image, theirs.image)
-        assert torch.equal(mine.label, theirs.label)
-
-
-def naive(config: LoaderConfig, count: int) -> list[Batch]:
-    """The same batches from whole files, one sample after the other."""
-    cases = split(find_cases(config.data_dir), evaluation_ids(config.evaluation_cases))[0]
-    draw_config = DrawConfig(patch_shape=config.input_shape, oversampling=config.oversampling)
-    batches = []
-    for step in itertools.islice(schedule(config, ONE).steps(Position()), count):
-        image = np.empty((config.batch_size, 1, *config.input_shape), np.float32)
-        label = np.empty(image.shape, np.uint8)
-        for i, (position, case) in enumerate(zip(step.positions, step.cases, strict=True)):
-            x, y = np.load(cases[case].image)[0], np.load(cases[case].label)[0]
-            window, augmentation = draw(
-                draw_config,
-                seed=config.seed,
-                epoch=step.epoch,
-                sample=position,
-                volume_shape=x.shape,
-                boxes=lambda y=y: foreground_boxes(y),
-            )
-            inside = tuple(slice(a, a + n) for a, n in zip(window.start, window.shape, strict=True))
-            apply(x[inside], y[inside], augmentation, image[i, 0], label[i, 0])
-        batches.append(Batch(torch.from_numpy(image), torch.from_numpy(label)))
-    return batches
+from tests.unit.pipelines.loaders import CPU, ONE, alive, assert_equal, naive, take
 
 
 def workers_of(loader: PytorchTrainLoader) -> list[int]:
     return [worker.pid for worker in loader._workers._workers]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @pytest.fixture(autouse=True)
@@ -99,15 +45,16 @@ def test_samples_are_the_same_with_any_workers(config: LoaderConfig, workers: in
 
 def test_spawned_workers_give_the_same(config: LoaderConfig) -> None:
     cases = split(find_cases(config.data_dir), evaluation_ids(config.evaluation_cases))[0]
+    draw_config = DrawConfig(patch_shape=config.input_shape, oversampling=config.oversampling)
     loader = PytorchTrainLoader(
-        cases,
+        Samples(cases, FileVolumes(cases), draw_config, config.seed, ALONE),
         schedule(config, ONE),
-        DrawConfig(patch_shape=config.input_shape, oversampling=config.oversampling),
         CPU,
         num_workers=1,
         prefetch=2,
         layout="NCDHW",
         start=Position(),
+        timeout=60,
         start_method="spawn",
     )
     found = [Batch(*(t.clone() for t in batch)) for batch in itertools.islice(loader, 5)]
@@ -305,9 +252,28 @@ def test_a_killed_worker_is_an_error(config: LoaderConfig) -> None:
     stream = iter(loader)
     next(stream)
     os.kill(workers_of(loader)[0], signal.SIGKILL)
-    with pytest.raises(RuntimeError, match="DataLoader worker"):
+    time.sleep(0.3)  # in which nothing is raised here
+    with pytest.raises(
+        DataError, match=r"from outside \(SIGKILL\) at case_\d+, case_\d+: most often"
+    ) as caught:
         list(itertools.islice(stream, 50))
+    assert "\n" not in str(caught.value)
     loader.close()
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_is_an_error_in_bounded_time(config: LoaderConfig) -> None:
+    loader = build(replace(config, num_workers=1, timeout=2), ONE, CPU)
+    assert isinstance(loader, PytorchTrainLoader)
+    stream = iter(loader)
+    next(stream)
+    (pid,) = workers_of(loader)
+    os.kill(pid, signal.SIGSTOP)
+    begin = time.monotonic()
+    with pytest.raises(DataError, match=r"no worker has delivered case_\d+, case_\d+ for 2 s"):
+        list(itertools.islice(stream, 50))
+    assert time.monotonic() - begin < 12
+    assert not alive(pid)
 
 
 @pytest.fixture

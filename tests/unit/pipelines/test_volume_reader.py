@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines import volume_reader
 from pipelines.draw import CropWindow
 from pipelines.errors import DataError
 from pipelines.volume_reader import MappedVolume
@@ -34,27 +35,28 @@ def test_windows_are_those_of_numpy(
     path = save(tmp_path_factory.mktemp("volume") / "case_00000_x.npy", array)
     volume = MappedVolume(path, dtype)
     assert volume.shape == shape
-    np.testing.assert_array_equal(volume.whole(), np.load(path)[0])
+    np.testing.assert_array_equal(volume.whole()[0], np.load(path)[0])
     start = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
     size = tuple(data.draw(st.integers(1, n - a)) for n, a in zip(shape, start, strict=True))
     expected = np.load(path)[0][tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))]
-    np.testing.assert_array_equal(volume.window(CropWindow(start, size)), expected)
+    np.testing.assert_array_equal(volume.window(CropWindow(start, size))[0], expected)
 
 
 def test_a_window_asks_for_its_bands_only(tmp_path: Path) -> None:
     path = save(tmp_path / "v.npy", image((1, 20, 64, 64)))
     volume = MappedVolume(path, np.float32)
-    volume.window(CropWindow((5, 16, 3), (10, 16, 16)))
+    _, bytes_read = volume.window(CropWindow((5, 16, 3), (10, 16, 16)))
     # Ten bands of 15 rows of 256 bytes and 64 bytes: less than 4 KiB each, on one or two pages.
-    assert 10 * 4096 <= volume.bytes_read <= 20 * 4096
-    before = volume.bytes_read
-    volume.whole()
-    assert path.stat().st_size - 4096 < volume.bytes_read - before <= path.stat().st_size + 4096
+    assert 10 * 4096 <= bytes_read <= 20 * 4096
+    _, bytes_read = volume.whole()
+    assert path.stat().st_size - 4096 < bytes_read <= path.stat().st_size + 4096
 
 
 def test_views_are_read_only_and_outlive_the_volume(tmp_path: Path) -> None:
     array = image()
-    view = MappedVolume(save(tmp_path / "v.npy", array), np.float32).window(CropWindow((1, 1, 1), (3, 3, 3)))
+    volume = MappedVolume(save(tmp_path / "v.npy", array), np.float32)
+    view, _ = volume.window(CropWindow((1, 1, 1), (3, 3, 3)))
+    del volume
     np.testing.assert_array_equal(view, array[0, 1:4, 1:4, 1:4])
     with pytest.raises(ValueError, match="read-only"):
         view[0, 0, 0] = 1
@@ -63,7 +65,7 @@ def test_views_are_read_only_and_outlive_the_volume(tmp_path: Path) -> None:
 def test_memory_goes_back_with_the_last_view(tmp_path: Path) -> None:
     path = save(tmp_path / "mapped_once.npy", image())
     volume = MappedVolume(path, np.float32)
-    view = volume.whole()
+    view, _ = volume.whole()
     maps = Path("/proc/self/maps")
     assert path.name in maps.read_text()
     del volume
@@ -84,12 +86,12 @@ def test_a_replaced_file_is_still_the_one_that_was_opened(tmp_path: Path) -> Non
     path, array = tmp_path / "v.npy", image()
     volume = MappedVolume(save(path, array), np.float32)
     save(tmp_path / "new.npy", image((1, 2, 2, 2))).replace(path)
-    np.testing.assert_array_equal(volume.whole(), array[0])
+    np.testing.assert_array_equal(volume.whole()[0], array[0])
 
 
 def test_a_pickled_volume_reads_the_same_file(tmp_path: Path) -> None:
     volume = pickle.loads(pickle.dumps(MappedVolume(save(tmp_path / "v.npy", image()), np.float32)))  # noqa: S301
-    np.testing.assert_array_equal(volume.whole(), image()[0])
+    np.testing.assert_array_equal(volume.whole()[0], image()[0])
 
 
 def test_a_window_beyond_the_volume_is_refused(tmp_path: Path) -> None:
@@ -149,3 +151,43 @@ def test_pickles_are_never_read(tmp_path: Path) -> None:
     np.save(path, np.array([[[[{"a": 1}]]]], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="holds object, expected float32"):
         MappedVolume(path, np.float32)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_one_of_several_dtypes_is_taken(dtype: type, tmp_path: Path) -> None:
+    path = save(tmp_path / "v.npy", image().astype(dtype))
+    volume = MappedVolume(path, np.float32, np.float16)
+    assert volume.dtype == dtype
+    np.testing.assert_array_equal(volume.whole()[0], image()[0].astype(dtype))
+    save(path, image().astype(np.int16))
+    with pytest.raises(DataError, match="holds int16, expected float32 or float16"):
+        MappedVolume(path, np.float32, np.float16)
+
+
+def test_a_file_that_shrinks_is_an_error_and_not_the_end_of_the_process(tmp_path: Path) -> None:
+    path = save(tmp_path / "v.npy", image((1, 20, 64, 64)))
+    volume = MappedVolume(path, np.float32)
+    os.truncate(path, 200_000)
+    for read in (volume.whole, lambda: volume.window(CropWindow((15, 0, 0), (5, 64, 64)))):
+        with pytest.raises(DataError, match=r"v\.npy shrank from 327808 to 200000 bytes"):
+            read()
+
+
+def test_a_kernel_that_refuses_the_one_call_is_asked_range_by_range(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Refusing:
+        def syscall(self, *arguments: object) -> int:
+            return -1
+
+        def madvise(self, begin: int, length: int, advice: int) -> int:
+            asked.append((begin, length))
+            return 0
+
+    volume = MappedVolume(save(tmp_path / "v.npy", image((1, 20, 64, 64))), np.float32)
+    monkeypatch.setattr(volume_reader, "_libc", Refusing())
+    _, bytes_read = volume.window(CropWindow((5, 16, 3), (10, 16, 16)))
+    assert len(asked) == 10
+    assert sum(-(-length // 4096) for _, length in asked) * 4096 == bytes_read

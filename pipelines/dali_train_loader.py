@@ -1,0 +1,139 @@
+"""Training batches augmented by DALI."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipelines.base import Batch, Position
+from pipelines.cases import Schedule
+from pipelines.dali_loader import QUEUE_DEPTH, GraphConfig
+from pipelines.device_buffers import static_batches
+from pipelines.fronts import Front, Plan
+from pipelines.planner import Planner
+from pipelines.samples import Samples
+
+
+def slots_needed(ahead: int) -> int:
+    """Ring slots for plans made ``ahead`` steps before DALI asks for them.
+
+    While the consumer asks for batch k, DALI may ask for plan k + ``QUEUE_DEPTH``, and with it plan
+    k + ``QUEUE_DEPTH`` + ``ahead`` is begun. Its slot must be that of k - 2 or before: the last batch that a
+    GPU is then known to have taken (see ``_Outputs.take``).
+    """
+    return QUEUE_DEPTH + ahead + 2
+
+
+class DaliTrainLoader:
+    """Training batches, see ``TrainLoader``: N x 1 x D x H x W, ``image_dtype`` and uint8, on ``device``.
+
+    On a GPU batches lie in one of two sets of buffers whose addresses never change, in turn; use a batch on
+    the stream that was current when it was asked for. On the CPU they are DALI's own outputs. Iterating again
+    starts again from ``start``.
+
+    Iterating raises DataError, naming file or cases, for a fault in the data or storage that hangs.
+    """
+
+    def __init__(
+        self,
+        front: Front,
+        samples: Samples,
+        schedule: Schedule,
+        graph: GraphConfig,
+        device: torch.device,
+        *,
+        ahead: int,
+        start: Position,
+        timeout: float,
+        image_dtype: torch.dtype,
+    ) -> None:
+        self._front, self._samples, self._schedule, self._graph = front, samples, schedule, graph
+        self._device, self._image_dtype = device, image_dtype
+        self._ahead, self._start, self._timeout = ahead, start, timeout
+        self._planner: Planner[Plan] | None = None
+        noise = "in the graph" if graph.noise_in_graph else "on the host"
+        self.description = (
+            f"dali on {graph.device}, {graph.threads} threads, {front.description}, noise made {noise}"
+        )
+        self.bytes_read = 0
+        """Bytes asked from the operating system for the batches handed out so far, in whole pages."""
+
+    def __len__(self) -> int:
+        return self._schedule.steps_per_epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._stop()
+        mine: Planner[Plan] | None = None
+        outputs = _Outputs(self._graph, self._image_dtype, self._device)
+        steps = self._schedule.steps(self._start)
+        try:
+            while True:
+                listed = list(itertools.islice(steps, self._front.steps_per_pipeline or 0))
+                planner = mine = self._planner = Planner(
+                    iter(listed) if listed else steps,
+                    self._front.plan,
+                    threads=self._graph.threads,
+                    ahead=self._ahead,
+                    kept=QUEUE_DEPTH + 2,
+                    timeout=self._timeout,
+                    names=self._samples.names,
+                )
+                pipeline = self._front.pipeline(self._graph, planner.get, listed)
+                pipeline.build()
+                for number in itertools.count() if not listed else range(len(listed)):
+                    if self._planner is not planner:
+                        raise RuntimeError("this iterator ended: its loader was closed or iterated again")
+                    batch = outputs.take(pipeline)
+                    self.bytes_read += planner.get(number).bytes_read
+                    yield batch
+                planner.close()
+        finally:
+            if mine is not None and self._planner is mine:
+                self._stop()
+
+    def close(self) -> None:
+        """Stop the threads and give memory back. May be called more than once."""
+        self._stop()
+        self._front.close()
+
+    def _stop(self) -> None:
+        planner, self._planner = self._planner, None
+        if planner:
+            planner.close()
+
+
+class _Outputs:
+    """Takes batches from a pipeline and puts them where the training device wants them."""
+
+    def __init__(self, graph: GraphConfig, image_dtype: torch.dtype, device: torch.device) -> None:
+        self._graph, self._image_dtype, self._device = graph, image_dtype, device
+        if device.type == "cuda":
+            self._batches = static_batches(
+                graph.batch_size, graph.patch_shape, graph.layout, image_dtype, device
+            )
+            self._taken = [torch.cuda.Event() for _ in range(2)]
+            self._held: list[Any] = [None, None]
+            self._count = 0
+
+    def take(self, pipeline: Any) -> Batch:
+        """The next batch. On a GPU the host first waits until the last but one has left DALI's buffers."""
+        if self._device.type == "cpu":
+            image, label = (torch.from_dlpack(output.as_tensor()) for output in pipeline.run())
+            return Batch(self._strided(image).to(self._image_dtype), label)
+        place, self._count = self._count % 2, self._count + 1
+        self._taken[place].synchronize()
+        stream = torch.cuda.current_stream(self._device)
+        # DALI may use its buffers again when nobody holds them, whatever the stream has yet to read of them.
+        self._held[place] = pipeline.run(stream) if self._graph.device == "gpu" else pipeline.run()
+        image, label = (torch.from_dlpack(output.as_tensor()) for output in self._held[place])
+        target = self._batches[place]
+        target.image.copy_(self._strided(image), non_blocking=True)
+        target.label.copy_(label, non_blocking=True)
+        self._taken[place].record(stream)
+        return target
+
+    def _strided(self, image: Tensor) -> Tensor:
+        """N x 1 x D x H x W, from what the graph emits: N x D x H x W x 1 for NDHWC."""
+        return image.permute(0, 4, 1, 2, 3) if self._graph.layout == "NDHWC" else image

@@ -1,0 +1,84 @@
+"""Memory that the processes of one machine share and that nobody has to clean up.
+
+It is a ``memfd``: it has no name in any file system, ``/dev/shm`` sets it no limit, and the kernel frees it
+when the last process that has it ends, by whatever signal.
+"""
+
+import fcntl
+import math
+import mmap
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from pipelines.base import Neighbours
+from pipelines.errors import DataError
+
+
+class SharedBlock:
+    """Zeroed bytes, and a lock for each of ``num_locks`` things that are kept in them.
+
+    Forked children have it as it is; another process of the same user and PID namespace has it by
+    ``SharedBlock(*block.key)``, which is also what pickling does, as long as its maker lives.
+    """
+
+    def __init__(self, size: int, num_locks: int, address: str | None = None) -> None:
+        self._locks = [threading.Lock() for _ in range(num_locks)]
+        if address is None:
+            self._descriptor = os.memfd_create("voxelrate", os.MFD_CLOEXEC)
+            os.ftruncate(self._descriptor, size)
+            address = f"/proc/{os.getpid()}/fd/{self._descriptor}"
+        else:
+            self._descriptor = os.open(address, os.O_RDWR | os.O_CLOEXEC)
+        self.key = (size, num_locks, address)
+        self._memory = mmap.mmap(self._descriptor, size)
+
+    def __reduce__(self) -> tuple[type["SharedBlock"], tuple[int, int, str]]:
+        return SharedBlock, self.key
+
+    def __del__(self) -> None:
+        # The mapping lives on as long as an array of it does.
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+    def array(self, offset: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
+        """A writable array of the bytes from ``offset`` on."""
+        flat: NDArray[np.generic] = np.frombuffer(self._memory, dtype, math.prod(shape), offset)
+        return flat.reshape(shape)
+
+    @contextmanager
+    def locked(self, index: int) -> Iterator[None]:
+        """Hold lock number ``index`` against all threads and processes; the kernel takes it from the dead."""
+        with self._locks[index]:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, index)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, index)
+
+
+def one_for_all(size: int, num_locks: int, neighbours: Neighbours) -> SharedBlock:
+    """One block that all ranks of this machine have; every rank must ask for it.
+
+    Raises DataError where a rank cannot reach the block of the first.
+    """
+    mine: list[SharedBlock] = []
+
+    def make() -> tuple[int, int, str]:
+        mine.append(SharedBlock(size, num_locks))
+        return mine[0].key
+
+    key = neighbours.agree(make)
+    if mine:
+        return mine[0]
+    try:
+        return SharedBlock(*key)
+    except OSError as error:
+        raise DataError(
+            f"cannot share memory with the first rank of this machine ({key[2]}: {error.strerror}): start "
+            "all its ranks as one user and in one container"
+        ) from error
