@@ -1,6 +1,8 @@
 """The device memory that batches arrive in, at addresses that stay, and the way there from host memory."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +14,11 @@ from pipelines.slots import Layout, Ring, with_layout
 
 _PORTABLE = 1
 """cudaHostRegisterPortable of the CUDA runtime: page-locked for every device."""
+
+
+def on(device: torch.device) -> AbstractContextManager[Any]:
+    """Make ``device`` current for this thread: a new one would use GPU 0, page-locked memory included."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def static_batches(

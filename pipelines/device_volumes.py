@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pipelines.augment import copy
+from pipelines.device_buffers import on
 from pipelines.errors import DataError, naming
 from pipelines.foreground import check_classes
 from pipelines.volumes import CacheDtype, FileVolumes
@@ -55,7 +56,8 @@ class DeviceVolumes:
         with self._locks[case]:
             bytes_read = 0
             if case not in self._resident:
-                self._resident[case], bytes_read = self._bring(case)
+                with on(self._device):
+                    self._resident[case], bytes_read = self._bring(case)
             return self._resident[case], bytes_read
 
     def _bring(self, case: int) -> tuple[Resident, int]:

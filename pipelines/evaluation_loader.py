@@ -9,6 +9,7 @@ import torch
 from pipelines.augment import copy
 from pipelines.base import Shard, Volume
 from pipelines.cases import Case, balance
+from pipelines.device_buffers import on
 from pipelines.errors import naming
 from pipelines.foreground import check_classes
 from pipelines.slots import Layout, with_layout
@@ -40,7 +41,7 @@ class VolumeLoader:
         with ThreadPoolExecutor(1, "evaluation") as reader:
             ahead: deque[Future[Volume]] = deque()
             for case in self._cases:
-                ahead.append(reader.submit(self._read, case))
+                ahead.append(reader.submit(self._read_here, case))
                 if len(ahead) == 2:
                     yield self._arrived(ahead.popleft().result())
             while ahead:
@@ -48,6 +49,10 @@ class VolumeLoader:
 
     def close(self) -> None:
         """Nothing to stop: the reading thread ends with the iteration."""
+
+    def _read_here(self, case: Case) -> Volume:
+        with on(self._device):
+            return self._read(case)
 
     def _read(self, case: Case) -> Volume:
         image, label = open_case(case)

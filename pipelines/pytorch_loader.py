@@ -25,7 +25,6 @@ from pipelines.samples import Samples
 from pipelines.slots import Layout, Ring, make_ring
 from pipelines.workers import WorkerInit, born_deaf_to_interrupts, children_end_quietly
 
-
 _POLL_S = 1.0
 """How often a wait for a batch looks whether all workers live."""
 
@@ -189,8 +188,8 @@ class PytorchTrainLoader:
                 self._check_workers(workers, error)
                 if time.monotonic() > deadline:
                     raise DataError(
-                        f"no worker has delivered {self._awaited()} for {self._timeout:g} s: it was stopped, or "
-                        "the storage hangs; raise --loader_timeout if the storage is that slow"
+                        f"no worker has delivered {self._awaited()} for {self._timeout:g} s: it was stopped, "
+                        "or the storage hangs; raise --loader_timeout if the storage is that slow"
                     ) from error
         if isinstance(filled, DataError):
             raise filled
