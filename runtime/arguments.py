@@ -147,7 +147,7 @@ def build_parser(local_rank: int = 0) -> argparse.ArgumentParser:
     add("--input_shape", type=COUNT, nargs="+", default=list(CUBE), help="training patch in voxels, D H W")
     add("--val_input_shape", type=COUNT, nargs="+", default=list(CUBE), help="evaluation window, D H W")
     add("--seed", type=_number(int, -1, 2**63 - 1), default=-1, help="-1 asks the system's entropy")
-    add("--num_workers", type=WHOLE, default=8, help="loader processes per rank; 0 loads in the main process")
+    add("--num_workers", type=WHOLE, default=8, help="per rank: processes of pytorch, threads of dali")
     add("--benchmark", action="store_true", help="time each step and print images per second at the end")
     add("--warmup_steps", type=WHOLE, default=200, help="steps before the timed window of --benchmark")
     add("--benchmark_steps", type=COUNT, default=500, help="steps in the timed window of --benchmark")

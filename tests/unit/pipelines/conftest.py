@@ -1,7 +1,9 @@
 """A small preprocessed data set: seven training and three evaluation cases."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipelines.data_loader import LoaderConfig
@@ -28,3 +30,12 @@ def config(data_dir: Path) -> LoaderConfig:
         seed=3,
         num_workers=0,
     )
+
+
+@pytest.fixture
+def stored_half(data_dir: Path, tmp_path: Path, config: LoaderConfig) -> LoaderConfig:
+    """The same data set with images stored as float16."""
+    for path in data_dir.glob("*.npy"):
+        array = np.load(path)
+        np.save(tmp_path / path.name, array.astype(np.float16) if path.name.endswith("_x.npy") else array)
+    return replace(config, data_dir=tmp_path)

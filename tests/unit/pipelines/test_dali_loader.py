@@ -27,15 +27,6 @@ def front(config: LoaderConfig, name: str, **changes: object) -> LoaderConfig:
     return replace(config, loader="dali", **chosen, **changes)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def stored_half(data_dir: Path, tmp_path: Path, config: LoaderConfig) -> LoaderConfig:
-    """The same data set with images stored as float16."""
-    for path in data_dir.glob("*.npy"):
-        array = np.load(path)
-        np.save(tmp_path / path.name, array.astype(np.float16) if path.name.endswith("_x.npy") else array)
-    return replace(config, data_dir=tmp_path)
-
-
 @pytest.fixture(autouse=True)
 def _no_thread_left() -> Iterator[None]:
     yield

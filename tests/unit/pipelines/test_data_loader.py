@@ -5,7 +5,14 @@ import torch
 
 from pipelines.base import BEGINNING, Position, Shard
 from pipelines.config import LOADERS
-from pipelines.data_loader import BUILDERS, LoaderConfig, build, build_evaluation, dataset_sizes
+from pipelines.data_loader import (
+    BUILDERS,
+    LoaderConfig,
+    build,
+    build_evaluation,
+    dataset_sizes,
+    fingerprint,
+)
 from pipelines.errors import DataError
 
 CPU = torch.device("cpu")
@@ -97,3 +104,18 @@ def test_synthetic_volumes_are_several_windows_large() -> None:
     for _, image, label in volumes:
         assert image.shape == label.shape == (1, 1, 8, 15, 18)
         assert (image.dtype, label.dtype) == (torch.float32, torch.uint8)
+
+
+def test_a_fingerprint_tells_streams_apart(config: LoaderConfig) -> None:
+    base = fingerprint(config, Shard())
+    assert base["data"] == "float32"
+    assert fingerprint(replace(config, num_workers=3, loader="dali", data_cache="host"), Shard()) == base
+    assert fingerprint(replace(config, batch_size=1), Shard(1, 2)) == base, "other ranks, same samples"
+    others = [
+        fingerprint(replace(config, **change), Shard())  # type: ignore[arg-type]
+        for change in (
+            {"sharding": "static"}, {"batch_size": 3}, {"oversampling": 0.1}, {"brightness": "nvidia"},
+            {"data_cache": "host", "cache_dtype": "float16"}, {"loader": "synthetic"},
+        )
+    ]  # fmt: skip
+    assert all(other != base for other in others)

@@ -31,6 +31,13 @@ def test_every_volume_arrives_whole_and_once(config: LoaderConfig) -> None:
     loader.close()
 
 
+def test_images_stored_as_float16_arrive_as_float32(stored_half: LoaderConfig) -> None:
+    for volume in build_evaluation(stored_half, Shard(), CPU):
+        stored = np.load(stored_half.data_dir / f"{volume.case}_x.npy")
+        assert (volume.image.dtype, stored.dtype) == (torch.float32, np.float16)
+        np.testing.assert_array_equal(volume.image[0], stored.astype(np.float32))
+
+
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
 def test_ranks_share_the_volumes(config: LoaderConfig, world: int) -> None:
     loaders = [build_evaluation(config, Shard(rank, world), CPU) for rank in range(world)]

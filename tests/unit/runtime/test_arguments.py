@@ -111,6 +111,12 @@ def test_auto_evaluation_is_left_to_the_samples_per_epoch() -> None:
         ("--data_dir d --overlap 0.98 --val_input_shape 32 32 32 --filters 4 8", r"--overlap: 0.98.*stride"),
         ("--data_dir d --input_shape 32 32 32 --normalization batchnorm --batch_size 1", r"single voxel"),
         ("--data_dir d --benchmark --save_ckpt_path c", r"--save_ckpt_path"),
+        ("--data_dir d --save_every_steps 5", r"--save_every_steps needs --save_ckpt_path"),
+        ("--data_dir d --image_dtype float16", r"--image_dtype float16 needs --amp"),
+        ("--data_dir d --loader_timeout nan", r"--loader_timeout.*found 'nan'"),
+        ("--data_dir d --data_cache device", r"--data_cache device is one of --loader dali's"),
+        ("--data_dir d --loader dali --data_cache host --reader file", r"--reader file reads files again"),
+        ("--data_dir d --loader dali --cache_dtype float16", r"--cache_dtype goes with --data_cache"),
     ],
 )
 def test_a_wrong_flag_gets_one_sentence(flags: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

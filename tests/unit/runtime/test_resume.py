@@ -13,7 +13,7 @@ from runtime.arguments import parse_arguments
 from runtime.errors import RunError
 from runtime.optimizers import OptimizerConfig, build_optimizer
 from runtime.precision import Precision
-from runtime.resume import restore, with_seed_of
+from runtime.resume import Start, check_stream, restore, with_seed_of
 from runtime.state import TrainState
 
 PATH = Path("c.pth")
@@ -89,3 +89,24 @@ def test_the_seed_is_the_continued_runs_unless_another_is_asked_for() -> None:
     assert said == []
     assert with_seed_of({"seed": 7}, replace(config, seed=8), said.append).seed == 8
     assert len(said) == 1
+
+
+def test_a_run_goes_on_at_the_step_it_was_saved_at() -> None:
+    saved = checkpoint() | {"last_step": 3, "stream": {"data": "float32"}}
+    start = restore(state(), saved, PATH)
+    assert (start.epoch, start.step, start.stream) == (6, 3, {"data": "float32"})
+    assert "stream" not in start.best
+    before = restore(state(), checkpoint(), PATH)
+    assert (before.epoch, before.step, before.stream) == (6, 0, {}), "as older versions saved it"
+
+
+def test_other_samples_are_noted_at_a_border_and_refused_in_mid_epoch() -> None:
+    said: list[str] = []
+    saved, now = {"sharding": "static", "ranks": "2"}, {"sharding": "global"}
+    check_stream(Start(2, 0, saved), saved, PATH, said.append)
+    check_stream(Start(2, 3, {}), now, PATH, said.append)
+    assert said == []
+    check_stream(Start(2, 0, saved), now, PATH, said.append)
+    assert "sharding static, now global; ranks 2, now none" in said[0]
+    with pytest.raises(RunError, match=r"c.pth: was written in mid-epoch with sharding static, now global"):
+        check_stream(Start(2, 3, saved), now, PATH, said.append)

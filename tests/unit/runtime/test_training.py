@@ -139,7 +139,11 @@ class Scores:
 
 
 def run(
-    scores: tuple[float, ...], callbacks: tuple[Callback, ...] = (), lr: float = 0.01, epochs: int = 7
+    scores: tuple[float, ...],
+    callbacks: tuple[Callback, ...] = (),
+    lr: float = 0.01,
+    epochs: int = 7,
+    **start: int,
 ) -> Outcome:
     plan = TrainingPlan(
         epochs=epochs,
@@ -148,6 +152,7 @@ def run(
         learning_rate=LearningRate(base=lr),
         evaluation=EvaluationSchedule(start=2, every=2),
         quality_threshold=0.9,
+        **start,
     )
     return train(build_state(), RandomBatches(), Scores(*scores), plan, callbacks, RunLog(), WORLD)  # type: ignore[arg-type]
 
@@ -209,6 +214,40 @@ def test_the_checkpoint_holds_the_best_and_the_latest(tmp_path: Path) -> None:
         found = checkpoint[f"{prefix}_model_state_dict"]
         assert all(torch.equal(found[k], v) for k, v in states[epoch].items())
         assert checkpoint[f"{prefix}_optimizer_state_dict"]["state"]
+
+
+def test_a_checkpoint_in_mid_epoch_says_where_to_go_on(tmp_path: Path) -> None:
+    path, state = tmp_path / "c.pth", build_state()
+    saving = CheckpointCallback(path, seed=1, stream={"data": "float32"}, every_steps=4)
+
+    def places() -> list[tuple[int, int]]:
+        found = []
+        for epoch in (1, 2, 3):
+            for step in (1, 2, 3, 4):
+                path.unlink(missing_ok=True)
+                if step < 4:
+                    saving.on_step_end(epoch, step, state)
+                else:
+                    saving.on_epoch_end(epoch, 0.5)
+                if path.exists():
+                    checkpoint = read_checkpoint(path)
+                    assert checkpoint["stream"] == {"data": "float32"}
+                    found.append((checkpoint["last_epoch"], checkpoint["last_step"]))
+        return found
+
+    # Due at a border of epochs, which belongs to evaluations: one step later, and again four steps from there.
+    assert places() == [(1, 1), (2, 1)]
+
+
+def test_a_first_epoch_can_be_the_rest_of_one() -> None:
+    seen = []
+
+    class Witness(Callback):
+        def on_step_end(self, epoch: int, step: int, state: TrainState) -> None:
+            seen.append((epoch, step))
+
+    run((0.2,), (Witness(),), epochs=2, first_epoch=2, first_step=1)
+    assert seen == [(2, 2)]
 
 
 def test_a_diverged_evaluation_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
