@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "numpy", "nvidia-dali-cuda120", "nvidia-dali-cuda130", "triton", "nibabel", "apex")
+PACKAGES = (
+    "torch", "numpy", "nvidia-dali-cuda120", "nvidia-dali-cuda130", "triton", "nibabel", "apex", "scipy",
+    "monai", "nnunetv2", "batchgeneratorsv2", "blosc2",
+)  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> int:
-    """Measure and print, a fresh process for each; 0 even where a front is not to be had on this machine.
+    """Measure and print, a fresh process for each; 1 where none of them is to be had on this machine.
 
     Raises:
         OSError: the record cannot be written.
@@ -64,7 +64,7 @@ def run(flags: argparse.Namespace) -> int:
     if flags.json:
         command = ["python", "-m", "benchmark", *sys.argv[1:]]
         write_record(Record(suite="fronts", command=command, results=results), flags.json)
-    return 0
+    return 1 if all("refused" in found for found in results.values()) else 0
 
 
 def measure(arguments: list[str], seconds: float) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmark.process_tree import TreeMemory
 from benchmark.record import report
 from preprocess.convert import find_cases
 from preprocess.errors import UsageError
@@ -50,50 +51,6 @@ class Run:
     peak_rss_mib: float
 
 
-class _Tree:
-    """The memory of a process and all its descendants."""
-
-    def __init__(self, root: int) -> None:
-        self._root = root
-        self._high_water: dict[int, int] = {}
-        self.peak_pss = 0
-
-    def sample(self) -> None:
-        pss = 0
-        for pid in self._members():
-            pss += _field(Path(f"/proc/{pid}/smaps_rollup"), "Pss:")
-            mark = _field(Path(f"/proc/{pid}/status"), "VmHWM:")
-            self._high_water[pid] = max(mark, self._high_water.get(pid, 0))
-        self.peak_pss = max(self.peak_pss, pss)
-
-    @property
-    def peak_rss(self) -> int:
-        return sum(self._high_water.values())
-
-    def _members(self) -> list[int]:
-        found, waiting = [], [self._root]
-        while waiting:
-            pid = waiting.pop()
-            found.append(pid)
-            for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                waiting.extend(int(child) for child in _text(children).split())
-        return found
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""  # the process has just ended
-
-
-def _field(path: Path, name: str) -> int:
-    """A size in bytes from a /proc file of ``Name: N kB`` lines; 0 when the process is gone."""
-    return next(
-        (int(line.split()[1]) * 1024 for line in _text(path).splitlines() if line.startswith(name)), 0
-    )
-
-
 def measure(side: str, command: Sequence[str], cases: int, log: Path) -> Run:
     """Run ``command`` from the repository root and watch it.
 
@@ -104,9 +61,9 @@ def measure(side: str, command: Sequence[str], cases: int, log: Path) -> Run:
     with log.open("w") as output:
         start = time.perf_counter()
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-        tree = _Tree(process.pid)
+        tree = TreeMemory()
         while process.poll() is None:
-            tree.sample()
+            tree.sample(process.pid)
             time.sleep(SAMPLE_SECONDS)
         seconds = time.perf_counter() - start
     if process.returncode:

@@ -235,7 +235,7 @@ def test_a_checkpoint_in_mid_epoch_says_where_to_go_on(tmp_path: Path) -> None:
                     found.append((checkpoint["last_epoch"], checkpoint["last_step"]))
         return found
 
-    # Due at a border of epochs, which belongs to evaluations: one step later, and again four steps from there.
+    # Due at a border of epochs, which belongs to evaluations: one step later, and four steps from there.
     assert places() == [(1, 1), (2, 1)]
 
 

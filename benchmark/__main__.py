@@ -1,0 +1,51 @@
+"""``python -m benchmark COMMAND``: what is measured beyond a training run's own ``--benchmark``."""
+
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from benchmark import fronts
+from benchmark.peers import command as peers
+from pipelines.errors import DataError
+from preprocess.flags import OneSentenceParser
+
+COMMANDS = {"peers": peers, "fronts": fronts}
+"""Modules with a docstring, ``add_arguments(parser)`` and ``run(flags) -> exit status``."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command: its exit status, 1 for a failure, 2 for a wrong flag, 130 after Ctrl-C."""
+    parser = OneSentenceParser(prog="python -m benchmark", description=(__doc__ or "").split(": ")[1])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    for name, module in COMMANDS.items():
+        purpose = (module.__doc__ or "").split(": ")[1].strip()
+        command = commands.add_parser(name, help=purpose, description=purpose)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    flags = parser.parse_args(arguments)
+    try:
+        return int(flags.run(flags))
+    except (DataError, OSError) as error:
+        print(f"{parser.prog} {flags.command}: error: {_sentence(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{parser.prog} {flags.command}: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _sentence(error: Exception) -> str:
+    """A system's error by file and reason; others speak for themselves."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _terminate(signum: int, frame: object) -> NoReturn:
+    """Let SIGTERM unwind a measurement as Ctrl-C does, so that its processes are ended."""
+    raise SystemExit(128 + signum)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(main())
