@@ -8,15 +8,15 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pipelines import dali_loader as graphs
-from pipelines.augment import copy, noise_of
+from pipelines.augment import copy
 from pipelines.cases import Step
-from pipelines.dali_loader import SKIPAHEAD, Draws, GraphConfig
+from pipelines.dali_loader import GraphConfig
 from pipelines.device_buffers import PageLock
 from pipelines.device_volumes import DeviceVolumes
-from pipelines.draw import Augmentation, CropWindow, Shape, noise_key
+from pipelines.draw import CropWindow
+from pipelines.graph_draws import draws_of
 from pipelines.samples import Samples
 from pipelines.slots import make_ring
 from pipelines.volumes import FileVolumes
@@ -56,46 +56,6 @@ class Front(Protocol):
     def close(self) -> None:
         """Give memory back."""
         ...
-
-
-def draws_of(
-    augmentations: list[Augmentation], shape: Shape, seed: int, step: Step, *, noise_in_graph: bool
-) -> tuple[Any, ...]:
-    """``Draws`` for the samples of a step, as arrays."""
-
-    def scalars(values: list[Any], dtype: type[np.generic]) -> list[Any]:
-        return [np.array(value, dtype=dtype) for value in values]
-
-    noisy = [a.noise_sigma != 0.0 for a in augmentations]
-    no_noise = (0, 0, 0)
-    common = (
-        scalars([any(a.flips) for a in augmentations], np.bool_),
-        scalars([a.flips for a in augmentations], np.int32),
-        scalars([a.brightness != 1.0 for a in augmentations], np.bool_),
-        scalars([a.brightness for a in augmentations], np.float32),
-        scalars(noisy, np.bool_),
-    )
-    if not noise_in_graph:
-        made = [
-            noise_of(a, shape)[None] if wanted else np.zeros((1, *no_noise), np.float32)
-            for a, wanted in zip(augmentations, noisy, strict=True)
-        ]
-        return Draws(*common, made)[:6]
-    return Draws(
-        *common,
-        scalars([(1, *(shape if wanted else no_noise)) for wanted in noisy], np.int32),
-        scalars([a.noise_sigma for a in augmentations], np.float32),
-        [_philox_state(noise_key(seed, step.epoch), step.positions[0])] * len(augmentations),
-    )
-
-
-def _philox_state(key: int, position: int) -> NDArray[np.uint32]:
-    """DALI's Philox state whose sample i draws from the sequence of place ``position + i`` of the epoch.
-
-    Places of a step are consecutive, so that a sample's noise depends on its own place alone.
-    """
-    words = np.array([key, 0, position * SKIPAHEAD], dtype=np.uint64).view(np.uint32)
-    return np.append(words, np.uint32(0))
 
 
 class PatchFront:

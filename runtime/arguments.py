@@ -4,14 +4,11 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from model.unet3d import MLPERF_FILTERS
-from pipelines.cases import Sharding
-from pipelines.config import LOADERS, DaliPlace, DataCache, ImageDtype, LoaderConfig, Reader
-from pipelines.errors import DataError
-from pipelines.volumes import CacheDtype
+from pipelines.config import LOADERS, LoaderConfig
 from preprocess.flags import OneSentenceParser
+from runtime.loader_arguments import add_pipeline_flags, loader_config, number
 from runtime.optimizers import OptimizerConfig
 from runtime.schedule import EvaluationSchedule, LearningRate
 
@@ -52,30 +49,12 @@ class RunConfig:
     verbose: bool
 
 
-def _number(kind: type, low: float, high: float = float("inf"), *, above: bool = False):  # type: ignore[no-untyped-def]
-    """A converter for argparse that checks a range; ``above`` excludes ``low`` itself."""
-
-    def convert(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = float("nan")
-        if not (low < value if above else low <= value) or not value <= high:
-            bound = f"{'above' if above else 'of at least'} {low:g}" if low > -1e300 else ""
-            limit = f" and at most {high:g}" if high < 1e300 else ""
-            name = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"expected {name} {bound}{limit}, found {text!r}")
-        return value
-
-    return convert
-
-
 def _evaluation_epoch(text: str) -> int | str:
-    return text if text == "auto" else int(_number(int, 1)(text))
+    return text if text == "auto" else int(number(int, 1)(text))
 
 
-COUNT, WHOLE = _number(int, 1), _number(int, 0)
-RATE, FRACTION = _number(float, 0.0), _number(float, 0.0, 1.0)
+COUNT, WHOLE = number(int, 1), number(int, 0)
+RATE, FRACTION = number(float, 0.0), number(float, 0.0, 1.0)
 
 
 def build_parser(local_rank: int = 0) -> argparse.ArgumentParser:
@@ -100,31 +79,6 @@ def build_parser(local_rank: int = 0) -> argparse.ArgumentParser:
         help="optimiser steps between checkpoints, beside those after evaluations and at the end",
     )  # fmt: skip
     add("--loader", default="pytorch", choices=LOADERS, help="data loader")
-    add(
-        "--data_cache", default="none", choices=get_args(DataCache),
-        help="where whole volumes are kept: in their files, in host memory once for all ranks of a machine, "
-        "or on each rank's device (dali)",
-    )  # fmt: skip
-    add(
-        "--cache_dtype", default="stored", choices=get_args(CacheDtype),
-        help="what --data_cache keeps images as: as in the files, or rounded to float16",
-    )  # fmt: skip
-    add(
-        "--reader", default="window", choices=get_args(Reader),
-        help="how dali without a cache reads: windows, whole files, or whole files by GPUDirect Storage",
-    )  # fmt: skip
-    add(
-        "--dali_device", default="auto", choices=get_args(DaliPlace),
-        help="where dali augments; auto is the GPU where there is one",
-    )  # fmt: skip
-    add(
-        "--sharding", default="global", choices=get_args(Sharding),
-        help="order of the cases over all ranks, new every epoch; or cases of its own for every rank",
-    )  # fmt: skip
-    add(
-        "--loader_timeout", type=_number(float, 0.0, above=True), default=120.0,
-        help="seconds after which a batch that does not come is an error",
-    )  # fmt: skip
     add("--local_rank", type=WHOLE, default=local_rank, help="rank on this machine, set by torchrun")
 
     add = parser.add_argument_group("Runtime parameters").add_argument
@@ -146,17 +100,13 @@ def build_parser(local_rank: int = 0) -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--input_shape", type=COUNT, nargs="+", default=list(CUBE), help="training patch in voxels, D H W")
     add("--val_input_shape", type=COUNT, nargs="+", default=list(CUBE), help="evaluation window, D H W")
-    add("--seed", type=_number(int, -1, 2**63 - 1), default=-1, help="-1 asks the system's entropy")
+    add("--seed", type=number(int, -1, 2**63 - 1), default=-1, help="-1 asks the system's entropy")
     add("--num_workers", type=WHOLE, default=8, help="per rank: processes of pytorch, threads of dali")
     add("--benchmark", action="store_true", help="time each step and print images per second at the end")
     add("--warmup_steps", type=WHOLE, default=200, help="steps before the timed window of --benchmark")
     add("--benchmark_steps", type=COUNT, default=500, help="steps in the timed window of --benchmark")
     add("--amp", action="store_true", help="automatic mixed precision")
     add("--amp_dtype", default="float16", choices=["float16", "bfloat16"], help="dtype of --amp")
-    add(
-        "--image_dtype", default="float32", choices=get_args(ImageDtype),
-        help="dtype of the images in a batch; 16 bits go with --amp",
-    )  # fmt: skip
     add("--last_batch", default="drop", choices=["drop", "pad"], help="cases that fill no global batch")
     add("--quality_threshold", type=FRACTION, default=0.908, help="mean Dice at which training stops")
 
@@ -175,6 +125,8 @@ def build_parser(local_rank: int = 0) -> argparse.ArgumentParser:
     add("--lamb_betas", type=FRACTION, nargs=2, default=[0.9, 0.999], help="beta1 and beta2 of lamb")
     add("--weight_decay", type=RATE, default=0.0, help="weight decay factor")
 
+    add_pipeline_flags(parser.add_argument_group("Data pipeline parameters"))
+
     add = parser.add_argument_group("Model parameters").add_argument
     add("--normalization", default="instancenorm", choices=["instancenorm", "batchnorm", "syncbatchnorm"])
     add("--activation", default="relu", choices=["relu", "leaky_relu"])
@@ -191,7 +143,7 @@ def build_parser(local_rank: int = 0) -> argparse.ArgumentParser:
         "--brightness", default="reference", choices=["reference", "nvidia"],
         help="factor of the brightness augmentation: 1+U(0.7,1.3), or NVIDIA's U(0.7,1.3)",
     )  # fmt: skip
-    add("--overlap", type=_number(float, 0.0, 0.99), default=0.5, help="overlap of evaluation windows")
+    add("--overlap", type=number(float, 0.0, 0.99), default=0.5, help="overlap of evaluation windows")
     add("--cudnn_benchmark", action="store_true", help="let cuDNN time its algorithms")
     add("--cudnn_deterministic", action="store_true", help="only deterministic cuDNN algorithms")
     add(
@@ -220,21 +172,6 @@ def _check_shapes(parser: argparse.ArgumentParser, flags: argparse.Namespace) ->
         parser.error(f"--overlap: {flags.overlap} of --val_input_shape leaves no stride of a voxel; lower it")
 
 
-def _loader(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> LoaderConfig:
-    names = set(LoaderConfig.__dataclass_fields__) & set(vars(flags))
-    own = {name: getattr(flags, name) for name in names}
-    own |= {
-        "input_shape": tuple(flags.input_shape),
-        "val_input_shape": tuple(flags.val_input_shape),
-        "seed": max(flags.seed, 0),  # -1 is drawn when the ranks have met, see Session.of
-        "timeout": flags.loader_timeout,
-    }
-    try:
-        return LoaderConfig(**own)
-    except DataError as error:
-        parser.error(str(error))
-
-
 def parse_arguments(argv: Sequence[str] | None = None, local_rank: int = 0) -> RunConfig:
     """The run that ``argv`` (default: the process's) asks for; exits with one sentence on a wrong flag."""
     parser = build_parser(local_rank)
@@ -248,8 +185,6 @@ def parse_arguments(argv: Sequence[str] | None = None, local_rank: int = 0) -> R
         parser.error(
             "--benchmark times fresh weights and keeps none: drop --save_ckpt_path and --load_ckpt_path"
         )
-    if flags.image_dtype != "float32" and not flags.amp:
-        parser.error(f"--image_dtype {flags.image_dtype} needs --amp: the network's weights are float32")
     if flags.save_every_steps and not flags.save_ckpt_path:
         parser.error("--save_every_steps needs --save_ckpt_path, the file to save to")
     evaluation = None
@@ -259,7 +194,7 @@ def parse_arguments(argv: Sequence[str] | None = None, local_rank: int = 0) -> R
     own |= {
         "filters": tuple(flags.filters),
         "evaluation": evaluation,
-        "loader": _loader(parser, flags),
+        "loader": loader_config(parser, flags),
         "optimizer": OptimizerConfig(
             name=flags.optimizer,
             momentum=flags.momentum,

@@ -11,14 +11,14 @@ import scipy.stats
 import torch
 from nvidia.dali import backend
 
-from pipelines import dali_loader, data_loader
+from pipelines import dali_builder, dali_loader
 from pipelines.base import Position, Shard
 from pipelines.cases import Schedule
 from pipelines.dali_loader import GraphConfig, check_dali, files_pipeline, patches_pipeline, volumes_pipeline
 from pipelines.data_loader import LoaderConfig, build
 from pipelines.draw import Augmentation, noise_key
 from pipelines.errors import DataError
-from pipelines.fronts import draws_of
+from pipelines.graph_draws import draws_of
 from tests.unit.pipelines.loaders import CPU, ONE, assert_equal, naive, take
 
 SHAPE = (24, 20, 16)
@@ -102,7 +102,7 @@ def test_noise_aside_the_graph_with_its_own_noise_is_the_definition(
     config: LoaderConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The GPU's way on the CPU: it differs from the truth by noise where that was drawn, nowhere else."""
-    monkeypatch.setattr(data_loader, "dali_noise_in_graph", lambda place: True)
+    monkeypatch.setattr(dali_builder, "dali_noise_in_graph", lambda place: True)
     config = replace(config, loader="dali", num_workers=2)
     found, truth = take(config, 12), naive(config, 12)
     again = take(config, 12)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import data_loader
+from pipelines import dali_builder
 from pipelines.base import Batch, Position, Shard
 from pipelines.dali_train_loader import DaliTrainLoader
 from pipelines.data_loader import LoaderConfig, build
@@ -101,7 +101,7 @@ def test_static_shards_read_their_own_cases(config: LoaderConfig, name: str) -> 
 def test_a_reader_is_given_new_files_when_its_list_ends(
     config: LoaderConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_loader, "_STEPS_PER_LIST", 4)
+    monkeypatch.setattr(dali_builder, "_STEPS_PER_LIST", 4)
     assert_equal(take(front(config, "file", num_workers=2), 14), naive(config, 14))
 
 
