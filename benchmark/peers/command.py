@@ -73,7 +73,11 @@ def run(flags: argparse.Namespace) -> int:
         record = Record(
             suite="loaders-beside-peers",
             command=["python", "-m", "benchmark", *sys.argv[1:]],
-            config=asdict(settings) | {"rounds": flags.rounds},
+            # Where the data lies is in the command, as it was given; the absolute paths are nobody's business.
+            config={
+                name: value for name, value in asdict(settings).items() if not isinstance(value, Path | None)
+            }
+            | {"rounds": flags.rounds},
             results=results(outcomes, least, len(settings.cases())),
         )
         write_record(record, flags.json)
