@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Train (to a mean Dice of 0.908), evaluate or benchmark MLPerf U-Net3D; see ``main.py --help``."""
 
+import faulthandler
 import signal
 import sys
 from dataclasses import asdict
@@ -62,6 +63,7 @@ def terminate(signum: int, frame: object) -> None:
 def main() -> int:
     """Run what the command line asks for; the exit status."""
     signal.signal(signal.SIGTERM, terminate)
+    faulthandler.enable()  # a disk that fails under a mapped file kills, but not without a word
     config = parse_arguments(local_rank=local_rank_of_launcher())
     action = benchmark if config.benchmark else train if config.exec_mode == "train" else evaluate
     try:

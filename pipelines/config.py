@@ -94,8 +94,12 @@ class LoaderConfig:
         if self.loader != "dali":
             if self.reader != "window":
                 raise DataError(f"--reader {self.reader} is one of --loader dali's")
+            if self.dali_device != "auto":
+                raise DataError(f"--dali_device {self.dali_device} goes with --loader dali")
             if self.data_cache == "device":
-                raise DataError("--data_cache device is one of --loader dali's; others take none or host")
+                raise DataError("--data_cache device is one of --loader dali's; pytorch takes none or host")
+            if self.loader == "synthetic" and self.data_cache != "none":
+                raise DataError("--loader synthetic has no data to keep: drop --data_cache")
         if self.data_cache != "none" and self.reader != "window":
             raise DataError(
                 f"--reader {self.reader} reads files again each time: use --data_cache none with it"

@@ -30,16 +30,16 @@ def dali_place(config: LoaderConfig, device: torch.device) -> DaliDevice:
     return config.dali_device
 
 
-def dali_noise_in_graph(place: DaliDevice) -> bool:
+def dali_noise(config: LoaderConfig, device: torch.device) -> bool:
     """Whether DALI draws noise itself: its CPU operator takes 80 ms of a core for a patch of 128^3, torch's
     normals on the host take 6."""
-    return place == "gpu"
+    return dali_place(config, device) == "gpu"
 
 
 def build_dali(config: LoaderConfig, shard: Shard, device: torch.device, start: Position) -> TrainLoader:
     """See ``data_loader.build``."""
     place = dali_place(config, device)
-    noise_in_graph = dali_noise_in_graph(place)
+    noise_in_graph = dali_noise(config, device)
     check_dali(noise_in_graph)
     if config.reader == "gds" and place != "gpu":
         raise DataError("--reader gds needs --dali_device gpu, and so a CUDA device: use --reader file")

@@ -2,15 +2,17 @@
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipelines.base import Batch, Position
-from pipelines.cases import Schedule
+from pipelines.cases import Schedule, Step
 from pipelines.dali_loader import QUEUE_DEPTH, GraphConfig
 from pipelines.device_buffers import static_batches
+from pipelines.errors import DataError
 from pipelines.fronts import Front, Plan
 from pipelines.planner import Planner
 from pipelines.samples import Samples
@@ -52,7 +54,10 @@ class DaliTrainLoader:
         self._front, self._samples, self._schedule, self._graph = front, samples, schedule, graph
         self._device, self._image_dtype = device, image_dtype
         self._ahead, self._start, self._timeout = ahead, start, timeout
-        self._planner: Planner[Plan] | None = None
+        self._planner: Planner[Step, Plan] | None = None
+        self._pipeline: Any = None
+        self._outputs: _Outputs | None = None
+        self._closed = False
         noise = "in the graph" if graph.noise_in_graph else "on the host"
         self.description = (
             f"dali on {graph.device}, {graph.threads} threads, {front.description}, noise made {noise}"
@@ -65,30 +70,26 @@ class DaliTrainLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         self._stop()
-        mine: Planner[Plan] | None = None
-        outputs = _Outputs(self._graph, self._image_dtype, self._device)
+        if self._closed:
+            raise RuntimeError("this loader is closed")
+        mine = None
         steps = self._schedule.steps(self._start)
+        self._outputs = _Outputs(self._graph, self._image_dtype, self._device)
         try:
             while True:
                 listed = list(itertools.islice(steps, self._front.steps_per_pipeline or 0))
-                planner = mine = self._planner = Planner(
-                    iter(listed) if listed else steps,
-                    self._front.plan,
-                    threads=self._graph.threads,
-                    ahead=self._ahead,
-                    kept=QUEUE_DEPTH + 2,
-                    timeout=self._timeout,
-                    names=self._samples.names,
-                )
-                pipeline = self._front.pipeline(self._graph, planner.get, listed)
-                pipeline.build()
-                for number in itertools.count() if not listed else range(len(listed)):
-                    if self._planner is not planner:
-                        raise RuntimeError("this iterator ended: its loader was closed or iterated again")
-                    batch = outputs.take(pipeline)
-                    self.bytes_read += planner.get(number).bytes_read
+                mine = self._planner = self._plan(iter(listed) if listed else steps)
+                with self._naming_cases(mine, 0):
+                    self._pipeline = self._front.pipeline(self._graph, mine.get, listed)
+                    self._pipeline.build()
+                for number in range(len(listed)) if listed else itertools.count():
+                    with self._naming_cases(mine, number):
+                        batch = self._outputs.take(self._pipeline)
+                    self.bytes_read += mine.get(number).bytes_read
                     yield batch
-                planner.close()
+                    if self._planner is not mine or self._outputs is None:
+                        raise RuntimeError("this iterator ended: its loader was closed or iterated again")
+                mine.close()
         finally:
             if mine is not None and self._planner is mine:
                 self._stop()
@@ -96,12 +97,47 @@ class DaliTrainLoader:
     def close(self) -> None:
         """Stop the threads and give memory back. May be called more than once."""
         self._stop()
-        self._front.close()
+        if not self._closed:
+            self._closed = True
+            self._front.close()
+
+    def _plan(self, steps: Iterator[Step]) -> Planner[Step, Plan]:
+        return Planner(
+            steps,
+            self._front.plan,
+            threads=self._graph.threads,
+            ahead=self._ahead,
+            kept=QUEUE_DEPTH + 2,
+            timeout=self._timeout,
+            names=lambda step: self._samples.names(step.cases),
+        )
+
+    @contextmanager
+    def _naming_cases(self, planner: Planner[Step, Plan], number: int) -> Iterator[None]:
+        """Turn what DALI says of a fault into a DataError that names the cases of the step at hand."""
+        try:
+            yield
+        except DataError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            planner.get(number)  # which raises what is wrong with the step itself
+            cases = self._samples.names(planner.item(number).cases)
+            raise DataError(f"DALI failed at {cases} or the next: {_reason(error)}") from error
 
     def _stop(self) -> None:
         planner, self._planner = self._planner, None
         if planner:
             planner.close()
+        # Before the memory goes that it works on.
+        self._pipeline = self._outputs = None
+        if planner and self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+
+def _reason(error: Exception) -> str:
+    """The line of DALI's message that says what went wrong, without the traces around it."""
+    lines = [line.strip() for line in str(error).partition("encountered:")[2].splitlines()]
+    return next(filter(None, lines), str(error).strip().splitlines()[-1])
 
 
 class _Outputs:

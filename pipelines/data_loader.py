@@ -1,5 +1,6 @@
 """Builds a loader by name: what the training loop asks this room for."""
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,8 +8,8 @@ import torch
 
 from pipelines.base import BEGINNING, EvalLoader, Position, Shard, TrainLoader
 from pipelines.config import LoaderConfig
-from pipelines.dali_builder import build_dali
-from pipelines.dataset import build_samples, dataset_sizes, schedule, split_cases
+from pipelines.dali_builder import build_dali, dali_noise
+from pipelines.dataset import build_samples, schedule, split_cases
 from pipelines.errors import DataError
 from pipelines.evaluation_loader import VolumeLoader, shard_cases
 from pipelines.pytorch_loader import PytorchTrainLoader
@@ -32,20 +33,20 @@ def build_evaluation(config: LoaderConfig, shard: Shard, device: torch.device) -
     return BUILDERS[config.loader].evaluation(config, shard, device)
 
 
-def fingerprint(config: LoaderConfig, shard: Shard) -> dict[str, str]:
+def fingerprint(config: LoaderConfig, shard: Shard, device: torch.device) -> dict[str, str]:
     """What, beside the seed, decides which samples come when, and what they are rounded to."""
-    training, _ = dataset_sizes(config)
     names = ("input_shape", "oversampling", "brightness", "last_batch", "sharding", "cache_dtype")
     found = {name: str(getattr(config, name)) for name in names}
-    found |= {
-        "training cases": str(training),
-        "samples per step": str(schedule(config, shard).samples_per_step),
-        "data": "synthetic"
-        if config.loader == "synthetic"
-        else f"{open_case(split_cases(config)[0][0])[0].dtype}",
-    }
+    found["samples per step"] = str(schedule(config, shard).samples_per_step)
+    found["noise"] = "DALI's" if config.loader == "dali" and dali_noise(config, device) else "the host's"
+    if config.loader == "synthetic":
+        return found | {"data": "synthetic"}
+    cases = split_cases(config)[0]
+    listed = zlib.crc32(" ".join(case.name for case in cases).encode())
+    found["data"] = f"{len(cases)} cases ({listed:08x}) as {open_case(cases[0])[0].dtype}"
     if config.sharding == "static":
-        found["ranks"] = str(shard.world_size)
+        # Which samples share a step depends on more than their number there.
+        found |= {"ranks": str(shard.world_size), "batch_size": str(config.batch_size)}
     return found
 
 
@@ -79,7 +80,7 @@ def _evaluation(config: LoaderConfig, shard: Shard, device: torch.device) -> Eva
         raise DataError(
             f"no case of {config.data_dir} is listed in {config.evaluation_cases}: nothing to evaluate"
         )
-    return VolumeLoader(shard_cases(cases, shard), device, config.layout)
+    return VolumeLoader(shard_cases(cases, shard), device, config.layout, config.timeout)
 
 
 def _synthetic_train(

@@ -1,4 +1,4 @@
-"""Whole volumes in the memory of the training device, each brought there when first touched."""
+"""Whole volumes in the memory of the training device: room for all, each brought there when first touched."""
 
 import threading
 from collections.abc import Sequence
@@ -48,32 +48,53 @@ class DeviceVolumes:
             )
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._locks = {case: threading.Lock() for case in own}
-        self._resident: dict[int, Resident] = {}
+        self._filled: set[int] = set()
+        self._resident = {case: self._room(case) for case in own}
         self.description = f"{size / 2**30:.1f} GiB resident on {device} as {self.dtype}"
 
     def get(self, case: int) -> tuple[Resident, int]:
         """Case number ``case``, and the bytes asked from the operating system to bring it there."""
         with self._locks[case]:
             bytes_read = 0
-            if case not in self._resident:
+            if case not in self._filled:
                 with on(self._device):
-                    self._resident[case], bytes_read = self._bring(case)
+                    bytes_read = self._fill(case)
+                self._filled.add(case)
             return self._resident[case], bytes_read
 
-    def _bring(self, case: int) -> tuple[Resident, int]:
-        lock = self._device.type == "cuda"
+    def close(self) -> None:
+        """Free all of it."""
+        self._resident.clear()
+
+    def _room(self, case: int) -> Resident:
+        """Memory for a case, taken at once, so that a network that comes later cannot take it."""
         shape = (1, *self._files.shapes[case])
-        image = torch.empty(shape, dtype=_TORCH[self.dtype], pin_memory=lock)
-        label = torch.empty(shape, dtype=torch.uint8, pin_memory=lock)
+        try:
+            return Resident(
+                torch.empty(shape, dtype=_TORCH[self.dtype], device=self._device),
+                torch.empty(shape, dtype=torch.uint8, device=self._device),
+            )
+        except torch.OutOfMemoryError as error:
+            raise DataError(
+                f"--data_cache device: {self._device} has no room for a volume of {shape}, although it had "
+                "enough free in all: use --cache_dtype float16, or --data_cache host"
+            ) from error
+
+    def _fill(self, case: int) -> int:
+        there = self._resident[case]
+        here = there
+        if self._stream is not None:
+            here = Resident(*(torch.empty_like(tensor, device="cpu", pin_memory=True) for tensor in there))
         stored, image_bytes = self._files.image(case)
-        copy(stored, image.numpy()[0])
+        copy(stored, here.image.numpy()[0])
         stored_label, label_bytes = self._files.label(case)
         with naming(self._files.paths(case)[1]):
             check_classes(stored_label)
-        copy(stored_label, label.numpy()[0])
+        copy(stored_label, here.label.numpy()[0])
         if self._stream is not None:
             # A stream of its own: work on the current one would wait for the training step.
             with torch.cuda.stream(self._stream):
-                image, label = image.to(self._device), label.to(self._device)
+                for target, source in zip(there, here, strict=True):
+                    target.copy_(source, non_blocking=True)
             self._stream.synchronize()
-        return Resident(image, label), image_bytes + label_bytes
+        return image_bytes + label_bytes

@@ -1,8 +1,6 @@
 """Whole evaluation volumes, the next one read in the background while the current one is used."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
@@ -12,6 +10,7 @@ from pipelines.cases import Case, balance
 from pipelines.device_buffers import on
 from pipelines.errors import naming
 from pipelines.foreground import check_classes
+from pipelines.planner import Planner
 from pipelines.slots import Layout, with_layout
 from pipelines.volumes import open_case
 
@@ -27,30 +26,37 @@ class VolumeLoader:
 
     While a volume is used, the next one is read and, on CUDA, brought to the device from page-locked memory
     on a stream of its own; use a volume on the stream that was current when it was asked for. Raises
-    DataError as ``MappedVolume`` does, and for labels beyond MLPerf's classes.
+    DataError as ``MappedVolume`` does, for labels beyond MLPerf's classes, and for a volume that takes longer
+    than ``timeout`` seconds.
     """
 
-    def __init__(self, cases: Sequence[Case], device: torch.device, layout: Layout) -> None:
-        self._cases, self._device, self._layout = tuple(cases), device, layout
+    def __init__(self, cases: Sequence[Case], device: torch.device, layout: Layout, timeout: float) -> None:
+        self._cases, self._device, self._layout, self._timeout = tuple(cases), device, layout, timeout
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def __len__(self) -> int:
         return len(self._cases)
 
     def __iter__(self) -> Iterator[Volume]:
-        with ThreadPoolExecutor(1, "evaluation") as reader:
-            ahead: deque[Future[Volume]] = deque()
-            for case in self._cases:
-                ahead.append(reader.submit(self._read_here, case))
-                if len(ahead) == 2:
-                    yield self._arrived(ahead.popleft().result())
-            while ahead:
-                yield self._arrived(ahead.popleft().result())
+        reader = Planner(
+            iter(self._cases),
+            self._read_here,
+            threads=1,
+            ahead=1,
+            kept=1,
+            timeout=self._timeout,
+            names=lambda case: case.name,
+        )
+        try:
+            for number in range(len(self._cases)):
+                yield self._arrived(reader.get(number))
+        finally:
+            reader.close()
 
     def close(self) -> None:
         """Nothing to stop: the reading thread ends with the iteration."""
 
-    def _read_here(self, case: Case) -> Volume:
+    def _read_here(self, number: int, case: Case) -> Volume:
         with on(self._device):
             return self._read(case)
 

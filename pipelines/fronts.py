@@ -4,6 +4,7 @@ A front plans steps in the planner's threads, and builds the graph that takes it
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipelines.dali_loader import GraphConfig
 from pipelines.device_buffers import PageLock
 from pipelines.device_volumes import DeviceVolumes
 from pipelines.draw import CropWindow
+from pipelines.errors import DataError
 from pipelines.graph_draws import draws_of
 from pipelines.samples import Samples
 from pipelines.slots import make_ring
@@ -141,6 +143,7 @@ class VolumeFront:
 
     def close(self) -> None:
         """See ``Front``."""
+        self._volumes.close()
 
 
 class FileFront:
@@ -171,7 +174,7 @@ class FileFront:
             self._samples.check(case, self._files.label(case)[0])
             self._checked.add(case)
         windows, draws, searched = _drawn(self._samples, step, self._seed, self._noise_in_graph)
-        read = sum(path.stat().st_size for case in step.cases for path in self._files.paths(case))
+        read = sum(_size(path) for case in step.cases for path in self._files.paths(case))
         return Plan(draws, (), _starts(windows), searched + read)
 
     def pipeline(self, config: GraphConfig, plans: Plans, steps: list[Step]) -> Any:
@@ -184,6 +187,13 @@ class FileFront:
 
     def close(self) -> None:
         """See ``Front``."""
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _for_dali(tensor: torch.Tensor) -> Any:

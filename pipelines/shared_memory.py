@@ -4,11 +4,13 @@ It is a ``memfd``: it has no name in any file system, ``/dev/shm`` sets it no li
 when the last process that has it ends, by whatever signal.
 """
 
+import errno
 import fcntl
 import math
 import mmap
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +19,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from pipelines.base import Neighbours
 from pipelines.errors import DataError
+
+_RETRY_S = 0.002
 
 
 class SharedBlock:
@@ -54,11 +58,23 @@ class SharedBlock:
     def locked(self, index: int) -> Iterator[None]:
         """Hold lock number ``index`` against all threads and processes; the kernel takes it from the dead."""
         with self._locks[index]:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, index)
+            # Waiting in the kernel would be refused as a deadlock (EDEADLK) where two processes wait for each
+            # other in different threads: it does not tell the threads of a process apart.
+            while not self._try_lock(index):
+                time.sleep(_RETRY_S)
             try:
                 yield
             finally:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, index)
+
+    def _try_lock(self, index: int) -> bool:
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, index)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            return False
+        return True
 
 
 def one_for_all(size: int, num_locks: int, neighbours: Neighbours) -> SharedBlock:

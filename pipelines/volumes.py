@@ -138,8 +138,8 @@ class HostVolumes:
 
         self._block = one_for_all(neighbours.agree(check_room), cases, neighbours)
         self._filled: NDArray[Any] = self._block.array(int(self._labels[-1]), (cases,), np.uint8)
-        locked = _keep_from_swapping(self._block.array(0, (size,), np.uint8))
-        self.description = f"{size / 2**30:.1f} GiB of shared host memory, {locked}"
+        self._locked_by = 0
+        self.description = f"{size / 2**30:.1f} GiB of shared host memory, {self._lock()}"
 
     def patch(self, case: int, window: CropWindow) -> Patch:
         """See ``Volumes``."""
@@ -151,7 +151,14 @@ class HostVolumes:
         _, label, bytes_read = self._of(case)
         return label, bytes_read
 
+    def _lock(self) -> str:
+        """Lock what this process will touch: a fork does not inherit that from its parent."""
+        self._locked_by = os.getpid()
+        return _keep_from_swapping(self._block.array(0, (int(self._labels[-1]),), np.uint8))
+
     def _of(self, case: int) -> tuple[Image, Label, int]:
+        if self._locked_by != os.getpid():
+            self._lock()
         image: Image = self._block.array(int(self._images[case]), self.shapes[case], self.dtype)
         label: NDArray[Any] = self._block.array(int(self._labels[case]), self.shapes[case], np.uint8)
         if self._filled[case]:

@@ -107,8 +107,8 @@ class MachineRanks:
         if first == self._world.rank:
             try:
                 made = (make(), "")
-            except DataError as error:
-                made = (None, str(error))
+            except (DataError, OSError, MemoryError) as error:
+                made = (None, str(error) or "the first rank of this machine ran out of memory")
         value, fault = gather(made, self._world)[first]
         if fault:
             raise DataError(fault)

@@ -33,12 +33,21 @@ class Start:
 
 
 def with_seed_of(checkpoint: dict[str, Any], config: RunConfig, say: Callable[[str], None]) -> RunConfig:
-    """The configuration with the seed of the run that is continued, unless ``--seed`` asks for another."""
+    """The configuration with the seed of the run that is continued, unless ``--seed`` asks for another.
+
+    Raises:
+        RunError: It does, for a run that was left in mid-epoch.
+    """
     seed = checkpoint.get("seed")
     if seed is None or config.seed == seed:
         return config
     if config.seed == -1:
         return replace(config, seed=int(seed))
+    if checkpoint.get("last_step"):
+        raise RunError(
+            f"--seed {config.seed} is not the continued run's {seed}, which was left in mid-epoch: the rest "
+            "of that epoch needs its seed, so drop --seed"
+        )
     say(f"note: --seed {config.seed} is not the continued run's {seed}, so its samples are other ones")
     return config
 

@@ -2,6 +2,7 @@
 
 from pipelines import data_loader
 from pipelines.base import Position
+from pipelines.dataset import dataset_sizes
 from runtime.arguments import RunConfig
 from runtime.callbacks import Callback, CheckpointCallback, EvaluationCallback
 from runtime.checkpoint import load_model, prepare_checkpoint, read_checkpoint
@@ -80,7 +81,9 @@ def run_training(config: RunConfig, world: World) -> Outcome:
         status = "success" if outcome.status == "reached" else "aborted"
     finally:
         log.end("run_stop", status=status)
-    if outcome.status != "diverged":  # whose weights are no state to go on from
+    # Diverged weights are no state to go on from; and where no step was left to do, the checkpoint that was
+    # loaded in mid-epoch knows its place better.
+    if outcome.status != "diverged" and not (start.step and outcome.last_epoch < start.epoch):
         for callback in callbacks:
             callback.on_fit_end(outcome.last_epoch, state)
     return outcome
@@ -90,10 +93,10 @@ def _train_on_data(
     session: Session, state: TrainState, start: Start, callbacks: list[Callback], log: RunLog
 ) -> Outcome:
     config, world = session.config, session.world
-    train_samples, eval_samples = data_loader.dataset_sizes(config.loader)
+    train_samples, eval_samples = dataset_sizes(config.loader)
     log.event("train_samples", train_samples)
     log.event("eval_samples", eval_samples)
-    stream = data_loader.fingerprint(config.loader, session.shard)
+    stream = data_loader.fingerprint(config.loader, session.shard, world.device)
     if config.load_ckpt_path:
         check_stream(start, stream, config.load_ckpt_path, world.say)
     if config.save_ckpt_path and world.is_main:

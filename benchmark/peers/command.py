@@ -73,7 +73,7 @@ def run(flags: argparse.Namespace) -> int:
         record = Record(
             suite="loaders-beside-peers",
             command=["python", "-m", "benchmark", *sys.argv[1:]],
-            # Where the data lies is in the command, as it was given; the absolute paths are nobody's business.
+            # Paths are in the command, as they were given; absolute ones say nothing to anybody else.
             config={
                 name: value for name, value in asdict(settings).items() if not isinstance(value, Path | None)
             }

@@ -35,6 +35,7 @@ def run(task: str, name: str, settings: Settings, tree: TreeMemory | None = None
     with tempfile.TemporaryDirectory() as folder:
         out, log = Path(folder) / "out.json", Path(folder) / "log.txt"
         command = [sys.executable, "-m", "benchmark.peers.child", task, name, settings.to_json(), str(out)]
+        known = _shared_memory()
         with log.open("w") as output:
             # A session of its own: Ctrl-C is this process's to answer, and it ends the whole group.
             process = subprocess.Popen(
@@ -49,6 +50,7 @@ def run(task: str, name: str, settings: Settings, tree: TreeMemory | None = None
             _wait(process.pid, tree, settings.warmup_s + settings.seconds + START_LIMIT_S)
         finally:
             _end_group(process)
+            _remove_shared_memory(known)
         if not out.is_file():
             raise ContenderError(_death(process.returncode, log))
         outcome = json.loads(out.read_text(encoding="utf-8"))
@@ -56,6 +58,18 @@ def run(task: str, name: str, settings: Settings, tree: TreeMemory | None = None
         raise ContenderError(outcome["failure"])
     result: dict[str, Any] = outcome["result"]
     return result
+
+
+def _shared_memory() -> set[Path]:
+    """torch's blocks of shared memory, which have a name until all who use them have opened them."""
+    return set(Path("/dev/shm").glob("torch_*"))
+
+
+def _remove_shared_memory(known: set[Path]) -> None:
+    """Remove what a killed contender has left: names carry the number of the process that made them."""
+    for path in _shared_memory() - known:
+        if not Path("/proc", path.name.split("_")[1]).exists():
+            path.unlink(missing_ok=True)
 
 
 def _wait(pid: int, tree: TreeMemory | None, limit_s: float) -> None:

@@ -83,3 +83,14 @@ def test_what_does_not_fit_one_rank_is_said_by_all_in_the_same_words(cubes: Path
     assert done.returncode != 0
     assert said
     assert all("a patch of (64, 64, 64) voxels does not fit" in line for line in said)
+
+
+def test_many_threads_of_two_ranks_fill_one_cache(cubes: Path, tmp_path: Path) -> None:
+    """Threads of both ranks wait for volumes that others are reading."""
+    for cache in ("host", "none"):
+        output = succeed(
+            *TORCHRUN, "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--loader", "dali",
+            "--data_cache", cache, "--oversampling", 1.0, "--num_workers", 4, "--last_batch", "pad",
+            "--epochs", 2, "--start_eval_at", 9, "--seed", 1, OMP_NUM_THREADS="1",
+        )  # fmt: skip
+        assert "unreached after epoch 2" in output

@@ -68,3 +68,15 @@ def test_the_rest_of_an_epoch_needs_the_same_settings(cubes: Path, tmp_path: Pat
     assert (status, taken) == (1, [])
     (line,) = [line for line in output.splitlines() if "error" in line]
     assert "was written in mid-epoch with oversampling 0.4, now 0.5; samples per step 2, now 4" in line
+
+
+def test_a_run_with_nothing_left_to_do_leaves_its_checkpoint(cubes: Path, tmp_path: Path) -> None:
+    status, _, output = run(cubes, tmp_path, "dali", 3, "--save_every_steps", 1)
+    assert status == -signal.SIGKILL, output
+    checkpoint = tmp_path / "c.pth"
+    content = torch.load(checkpoint, weights_only=True) | {"last_epoch": 3}
+    torch.save(content, checkpoint)
+    before = checkpoint.read_bytes()
+    status, taken, output = run(cubes, tmp_path, "dali", 0, "--load_ckpt_path", checkpoint)
+    assert (status, taken) == (0, []), output
+    assert checkpoint.read_bytes() == before

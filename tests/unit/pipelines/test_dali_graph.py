@@ -102,7 +102,7 @@ def test_noise_aside_the_graph_with_its_own_noise_is_the_definition(
     config: LoaderConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The GPU's way on the CPU: it differs from the truth by noise where that was drawn, nowhere else."""
-    monkeypatch.setattr(dali_builder, "dali_noise_in_graph", lambda place: True)
+    monkeypatch.setattr(dali_builder, "dali_noise", lambda *_: True)
     config = replace(config, loader="dali", num_workers=2)
     found, truth = take(config, 12), naive(config, 12)
     again = take(config, 12)

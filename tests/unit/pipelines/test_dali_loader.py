@@ -1,6 +1,8 @@
 """``--loader dali`` on DALI's CPU backend against the plain definition, for every front."""
 
 import itertools
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -128,6 +130,50 @@ def test_closing_and_iterating_again(config: LoaderConfig, name: str) -> None:
         next(first)
     loader.close()
     loader.close()
+    with pytest.raises(RuntimeError, match="this loader is closed"):
+        next(iter(loader))
+
+
+@pytest.mark.parametrize("fault", ["gone", "shorter"])
+def test_a_file_that_goes_while_it_is_read_whole_is_named(
+    config: LoaderConfig, tmp_path: Path, fault: str
+) -> None:
+    for number in (2, 3):
+        write_case(tmp_path, number, (20, 20, 20))
+    loader = build(front(replace(config, data_dir=tmp_path), "file"), ONE, CPU)
+    stream = iter(loader)
+    next(stream)
+    for path in tmp_path.glob("*_x.npy"):
+        if fault == "gone":
+            path.unlink()
+        else:
+            np.save(path, np.zeros((1, 4, 4, 4), np.float32))
+    with pytest.raises(DataError, match=r"case_0000\d") as caught:
+        list(itertools.islice(stream, 30))
+    assert "\n" not in str(caught.value)
+    loader.close()
+
+
+LEFT_OPEN = """
+import sys, torch
+from pathlib import Path
+from pipelines.base import Shard
+from pipelines.data_loader import LoaderConfig, build
+folder = Path(sys.argv[1])
+config = LoaderConfig(loader="dali", data_dir=folder, evaluation_cases=folder / "evaluation_cases.txt",
+                      input_shape=(16, 12, 8), num_workers=2, data_cache=sys.argv[2])
+stream = iter(build(config, Shard(), torch.device("cpu")))
+next(stream)
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("cache", ["none", "host"])
+def test_a_program_may_end_without_closing(config: LoaderConfig, cache: str) -> None:
+    root = Path(__file__).resolve().parents[3]
+    command = [sys.executable, "-c", LEFT_OPEN, str(config.data_dir), cache]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
 
 
 def test_an_exception_in_the_consumer_leaves_no_thread(config: LoaderConfig) -> None:
@@ -212,6 +258,8 @@ def test_mixed_storage_is_refused(config: LoaderConfig, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"dali_device": "cpu", "loader": "pytorch"}, "--dali_device cpu goes with --loader dali"),
+        ({"data_cache": "host", "loader": "synthetic"}, "--loader synthetic has no data to keep"),
         ({"data_cache": "device", "loader": "pytorch"}, "--data_cache device is one of --loader dali's"),
         ({"reader": "file", "loader": "pytorch"}, "--reader file is one of --loader dali's"),
         ({"reader": "file", "data_cache": "host"}, "--reader file reads files again each time"),

@@ -10,9 +10,9 @@ from pipelines.data_loader import (
     LoaderConfig,
     build,
     build_evaluation,
-    dataset_sizes,
     fingerprint,
 )
+from pipelines.dataset import dataset_sizes
 from pipelines.errors import DataError
 
 CPU = torch.device("cpu")
@@ -107,15 +107,21 @@ def test_synthetic_volumes_are_several_windows_large() -> None:
 
 
 def test_a_fingerprint_tells_streams_apart(config: LoaderConfig) -> None:
-    base = fingerprint(config, Shard())
-    assert base["data"] == "float32"
-    assert fingerprint(replace(config, num_workers=3, loader="dali", data_cache="host"), Shard()) == base
-    assert fingerprint(replace(config, batch_size=1), Shard(1, 2)) == base, "other ranks, same samples"
+    base = fingerprint(config, Shard(), CPU)
+    assert base["data"].startswith("7 cases (")
+    assert base["data"].endswith(") as float32")
+    assert fingerprint(replace(config, num_workers=3, loader="dali", data_cache="host"), Shard(), CPU) == base
+    assert fingerprint(replace(config, batch_size=1), Shard(1, 2), CPU) == base, "other ranks, same samples"
     others = [
-        fingerprint(replace(config, **change), Shard())  # type: ignore[arg-type]
+        fingerprint(replace(config, **change), Shard(), CPU)  # type: ignore[arg-type]
         for change in (
             {"sharding": "static"}, {"batch_size": 3}, {"oversampling": 0.1}, {"brightness": "nvidia"},
             {"data_cache": "host", "cache_dtype": "float16"}, {"loader": "synthetic"},
         )
     ]  # fmt: skip
     assert all(other != base for other in others)
+    static = replace(config, sharding="static")
+    assert fingerprint(replace(static, batch_size=1), Shard(1, 2), CPU) != fingerprint(static, Shard(), CPU)
+    # On a GPU DALI's own noise.
+    assert fingerprint(config, Shard(), torch.device("cuda", 0)) == base
+    assert fingerprint(replace(config, loader="dali"), Shard(), torch.device("cuda", 0))["noise"] == "DALI's"

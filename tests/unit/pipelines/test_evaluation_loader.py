@@ -96,3 +96,16 @@ def test_a_fault_names_the_file(config: LoaderConfig, tmp_path: Path) -> None:
     np.save(tmp_path / "case_00000_y.npy", np.zeros(shape, np.float32))
     with pytest.raises(DataError, match="case_00000_y.npy holds float32, expected uint8"):
         next(iter(build_evaluation(config, Shard(), CPU)))
+
+
+def test_storage_that_hangs_is_an_error_in_bounded_time(
+    config: LoaderConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = threading.Event()
+    monkeypatch.setattr("pipelines.evaluation_loader.open_case", lambda case: hanging.wait(60))
+    monkeypatch.setattr("pipelines.planner._CLOSING_S", 0.1)
+    begin = time.monotonic()
+    with pytest.raises(DataError, match=r"case_00001 could not be read within 0.5 s"):
+        list(build_evaluation(replace(config, timeout=0.5), Shard(), CPU))
+    assert time.monotonic() - begin < 5
+    hanging.set()

@@ -1,3 +1,4 @@
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -13,9 +14,9 @@ def steps(count: int) -> Iterator[Step]:
     return (Step(1, (i,), (i,)) for i in range(count))
 
 
-def planner(work: object, count: int = 100, **changes: object) -> Planner[int]:
-    settings = {"threads": 2, "ahead": 3, "kept": 4, "timeout": 5.0, "names": str} | changes
-    return Planner(steps(count), work, **settings)  # type: ignore[arg-type]
+def planner(work: object, count: int = 100, **changes: object) -> Planner[Step, int]:
+    settings = {"threads": 2, "ahead": 3, "kept": 4, "timeout": 5.0} | changes
+    return Planner(steps(count), work, names=lambda step: str(step.cases), **settings)  # type: ignore[arg-type]
 
 
 def test_plans_come_in_order_and_only_so_far_ahead() -> None:
@@ -53,6 +54,36 @@ def test_an_error_is_raised_where_the_plan_is_asked_for() -> None:
         plans.get(2)
     assert plans.get(3) == 3
     plans.close()
+
+
+def test_a_time_limit_may_be_beyond_what_a_clock_can_hold() -> None:
+    plans = planner(lambda number, step: number, timeout=float("inf"))
+    assert plans.get(0) == 0
+    plans.close()
+
+
+def test_closing_waits_once_for_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.planner._CLOSING_S", 0.3)
+    go = threading.Event()
+    plans = planner(lambda number, step: go.wait(20), threads=6, ahead=6, timeout=0.05)
+    with pytest.raises(DataError, match="could not be read"):
+        plans.get(0)
+    begin = time.monotonic()
+    plans.close()
+    assert time.monotonic() - begin < 1
+    go.set()
+
+
+def test_threads_end_with_a_planner_that_nobody_closed() -> None:
+    plans = planner(lambda number, step: number)
+    assert plans.get(0) == 0
+    mine = [thread for thread in threading.enumerate() if thread.name.startswith("planner")]
+    assert mine
+    del plans
+    gc.collect()
+    for thread in mine:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in mine)
 
 
 def test_closing_leaves_what_has_not_begun() -> None:

@@ -1,6 +1,7 @@
 import gc
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -75,6 +76,32 @@ def test_a_lock_holds_against_threads_and_processes() -> None:
     for one in (*others, *threads):
         one.join()
     assert block.array(0, (1,), np.int64)[0] == 1200
+
+
+def cross(block: SharedBlock, first: int, second: int, met: Any) -> None:
+    """Hold one lock while another thread of this process waits for the other."""
+
+    def take() -> None:
+        with block.locked(second):
+            pass
+
+    with block.locked(first):
+        met.wait()
+        waiting = threading.Thread(target=take)
+        waiting.start()
+        time.sleep(0.2)
+    waiting.join(30)
+    sys.exit(int(waiting.is_alive()))
+
+
+def test_processes_that_wait_for_each_other_in_different_threads_are_no_deadlock() -> None:
+    block, met = SharedBlock(8, 2), FORK.Barrier(2)
+    processes = [FORK.Process(target=cross, args=(block, a, b, met)) for a, b in ((0, 1), (1, 0))]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
 
 
 class Second:

@@ -110,3 +110,11 @@ def test_other_samples_are_noted_at_a_border_and_refused_in_mid_epoch() -> None:
     assert "sharding static, now global; ranks 2, now none" in said[0]
     with pytest.raises(RunError, match=r"c.pth: was written in mid-epoch with sharding static, now global"):
         check_stream(Start(2, 3, saved), now, PATH, said.append)
+
+
+def test_the_rest_of_an_epoch_needs_its_seed() -> None:
+    config = parse_arguments(["--data_dir", "d", "--seed", "5"])
+    assert with_seed_of({"seed": 7, "last_step": 0}, config, lambda text: None).seed == 5
+    assert with_seed_of({"seed": 5, "last_step": 2}, config, lambda text: None).seed == 5
+    with pytest.raises(RunError, match="--seed 5 is not the continued run's 7, which was left in mid-epoch"):
+        with_seed_of({"seed": 7, "last_step": 2}, config, lambda text: None)
