@@ -44,12 +44,13 @@ lint: install-dev
 test: install-dev lint
 	$(BIN)/python -m pytest
 
-# On a machine with a GPU and its own torch, pytest, hypothesis, scipy, numpy, tqdm and cc3d (GPU_PYTHON): nothing is
-# installed. Without DALI its fronts are listed as refused. The records are in $(WORK)/gpu.
+# On a machine with a GPU and its own torch, pytest, hypothesis, numpy, tqdm and cc3d (GPU_PYTHON): nothing is
+# installed. Without DALI its tests are skipped and its fronts listed as refused. The records are in $(WORK)/gpu.
 GPU_PYTHON ?= python3
+GPU_TESTS := tests/numerics/test_gpu.py $(addprefix tests/unit/pipelines/test_,dali_gpu.py pytorch_loader.py)
 GPU_FLAGS := --data_dir $(WORK)/gpu-data --amp --layout NDHWC --cudnn_benchmark --warmup_steps 50 --benchmark_steps 200
 gpu-check:
-	$(GPU_PYTHON) -m pytest -m gpu tests/numerics/test_gpu.py tests/unit/pipelines
+	$(GPU_PYTHON) -m pytest -m gpu $(GPU_TESTS)
 	$(GPU_PYTHON) -m preprocess.phantom --preprocessed --out $(WORK)/gpu-data --cases 24 --profile kits19
 	for batch in 2 7; do \
 		echo "== batch $$batch: each front alone, its GPU time, and with the network"; \
