@@ -50,7 +50,7 @@ GPU_PYTHON ?= python3
 GPU_TESTS := tests/numerics/test_gpu.py $(addprefix tests/unit/pipelines/test_,dali_gpu.py pytorch_loader.py)
 GPU_FLAGS := --data_dir $(WORK)/gpu-data --amp --layout NDHWC --cudnn_benchmark --warmup_steps 50 --benchmark_steps 200
 gpu-check:
-	$(GPU_PYTHON) -m pytest -m gpu $(GPU_TESTS)
+	$(GPU_PYTHON) -m pytest -o addopts=-ra -m gpu $(GPU_TESTS)
 	$(GPU_PYTHON) -m preprocess.phantom --preprocessed --out $(WORK)/gpu-data --cases 24 --profile kits19
 	for batch in 2 7; do \
 		echo "== batch $$batch: each front alone, its GPU time, and with the network"; \
