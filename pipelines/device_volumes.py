@@ -50,6 +50,9 @@ class DeviceVolumes:
         self._locks = {case: threading.Lock() for case in own}
         self._filled: set[int] = set()
         self._resident = {case: self._room(case) for case in own}
+        if self._stream is not None:
+            # The memory may have served work of this stream that is still to be done.
+            self._stream.wait_stream(torch.cuda.current_stream(device))
         self.description = f"{size / 2**30:.1f} GiB resident on {device} as {self.dtype}"
 
     def get(self, case: int) -> tuple[Resident, int]:
