@@ -26,12 +26,14 @@ class VolumeLoader:
 
     While a volume is used, the next one is read and, on CUDA, brought to the device from page-locked memory
     on a stream of its own; use a volume on the stream that was current when it was asked for. Raises
-    DataError as ``MappedVolume`` does, for labels beyond MLPerf's classes, and for a volume that takes longer
-    than ``timeout`` seconds.
+    DataError as ``MappedVolume`` does (of headers at once, since an evaluation may come hours later), for
+    labels beyond MLPerf's classes, and for a volume that takes longer than ``timeout`` seconds.
     """
 
     def __init__(self, cases: Sequence[Case], device: torch.device, layout: Layout, timeout: float) -> None:
         self._cases, self._device, self._layout, self._timeout = tuple(cases), device, layout, timeout
+        for case in self._cases:
+            open_case(case)
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def __len__(self) -> int:

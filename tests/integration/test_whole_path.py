@@ -237,6 +237,24 @@ def test_a_diverged_run_fails_and_keeps_the_last_good_checkpoint(cubes: Path, tm
     assert checkpoint.read_bytes() == before
 
 
+def under_way(data: Path, folder: Path, *flags: str) -> "subprocess.Popen[str]":
+    """A training run without end, in a process group of its own, after its first evaluation."""
+    process = subprocess.Popen(
+        [
+            sys.executable, "main.py", "--data_dir", data, *SMALL, "--log_dir", folder, "--epochs", "9999",
+            *flags,
+        ],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    log = folder / "unet3d.log"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and "eval_accuracy" in log.read_text()):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return process
+
+
 @pytest.mark.parametrize("loader", ["pytorch", "dali"])
 @pytest.mark.parametrize(
     ("signum", "status", "message"),
@@ -245,38 +263,17 @@ def test_a_diverged_run_fails_and_keeps_the_last_good_checkpoint(cubes: Path, tm
 def test_a_signal_ends_the_run_and_its_workers(
     cubes: Path, tmp_path: Path, signum: int, status: int, message: str, loader: str
 ) -> None:
-    process = subprocess.Popen(
-        [
-            sys.executable, "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--epochs", "9999",
-            "--loader", loader,
-        ],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    log = tmp_path / "unet3d.log"
-    deadline = time.monotonic() + 120
-    while not (log.exists() and "eval_accuracy" in log.read_text()):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    process = under_way(cubes, tmp_path, "--loader", loader)
     # Ctrl-C reaches the terminal's whole process group, a batch system's signal the program alone.
     (os.killpg if signum == signal.SIGINT else os.kill)(process.pid, signum)
     _, error = process.communicate(timeout=60)
     assert (process.returncode, error.strip()) == (status, message)
-    assert '"status": "aborted"' in log.read_text()
+    assert '"status": "aborted"' in (tmp_path / "unet3d.log").read_text()
     assert processes_naming(str(tmp_path)) == []
 
 
 def test_a_worker_that_dies_ends_the_run_with_one_sentence(cubes: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--epochs", "9999"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    log = tmp_path / "unet3d.log"
-    deadline = time.monotonic() + 120
-    while not (log.exists() and "eval_accuracy" in log.read_text()):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    process = under_way(cubes, tmp_path)
     (worker,) = [pid for pid in processes_naming(str(tmp_path)) if pid != process.pid]
     os.kill(worker, signal.SIGKILL)
     _, error = process.communicate(timeout=60)
@@ -285,4 +282,4 @@ def test_a_worker_that_dies_ends_the_run_with_one_sentence(cubes: Path, tmp_path
     assert re.search(
         r"main.py: error: a worker was ended from outside \(SIGKILL\) at case_\d+, case_\d+", line
     )
-    assert '"status": "aborted"' in log.read_text()
+    assert '"status": "aborted"' in (tmp_path / "unet3d.log").read_text()

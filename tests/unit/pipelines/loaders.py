@@ -12,6 +12,7 @@ from pipelines.cases import find_cases, split
 from pipelines.data_loader import LoaderConfig, build, schedule
 from pipelines.draw import DrawConfig, draw
 from pipelines.foreground import foreground_boxes
+from pipelines.pytorch_loader import PytorchTrainLoader
 from preprocess.spec import evaluation_ids
 
 CPU = torch.device("cpu")
@@ -69,3 +70,8 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def workers_of(loader: PytorchTrainLoader) -> list[int]:
+    """The processes of a loader that is being iterated."""
+    return [worker.pid for worker in loader._workers._workers]

@@ -1,3 +1,4 @@
+import os
 import threading
 import time
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pipelines.cases import Case
 from pipelines.data_loader import LoaderConfig, build_evaluation
 from pipelines.errors import DataError
 from pipelines.evaluation_loader import VolumeLoader
-from tests.unit.pipelines.dataset import EVALUATION
+from tests.unit.pipelines.dataset import EVALUATION, write_case
 
 CPU = torch.device("cpu")
 
@@ -98,14 +99,23 @@ def test_a_fault_names_the_file(config: LoaderConfig, tmp_path: Path) -> None:
         next(iter(build_evaluation(config, Shard(), CPU)))
 
 
+def test_a_fault_in_a_header_is_found_before_any_evaluation(config: LoaderConfig, tmp_path: Path) -> None:
+    write_case(tmp_path, EVALUATION[0], (20, 20, 20))
+    path = tmp_path / f"case_{EVALUATION[0]:05d}_x.npy"
+    os.truncate(path, 1000)
+    with pytest.raises(DataError, match=rf"{path.name} has 1000 bytes, expected 32128"):
+        build_evaluation(replace(config, data_dir=tmp_path), Shard(), CPU)
+
+
 def test_storage_that_hangs_is_an_error_in_bounded_time(
     config: LoaderConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hanging = threading.Event()
+    loader = build_evaluation(replace(config, timeout=0.5), Shard(), CPU)
     monkeypatch.setattr("pipelines.evaluation_loader.open_case", lambda case: hanging.wait(60))
     monkeypatch.setattr("pipelines.planner._CLOSING_S", 0.1)
     begin = time.monotonic()
     with pytest.raises(DataError, match=r"case_00001 could not be read within 0.5 s"):
-        list(build_evaluation(replace(config, timeout=0.5), Shard(), CPU))
+        list(loader)
     assert time.monotonic() - begin < 5
     hanging.set()
