@@ -6,7 +6,11 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
+from pipelines.telemetry import BatchTimes
+
 _T = TypeVar("_T")
+
+Observer = Callable[[BatchTimes], None]
 
 
 class Batch(NamedTuple):
@@ -84,6 +88,11 @@ class TrainLoader(Protocol):
     def description(self) -> str:
         """What was chosen and where the data is kept, in a few words for the user."""
         ...
+
+    bytes_read: int
+    """Bytes asked from the operating system for the batches handed out so far, in whole pages."""
+    observer: Observer | None
+    """Told of every batch before it is handed out; a loader that makes none tells nothing."""
 
     def __iter__(self) -> Iterator[Batch]:
         """The stream from the position the loader was built with; never ends by itself."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.base import Batch, Position
+from pipelines.base import Batch, Observer, Position
 from pipelines.cases import Schedule, Step
 from pipelines.dali_loader import QUEUE_DEPTH, GraphConfig
 from pipelines.device_buffers import static_batches
@@ -16,6 +16,7 @@ from pipelines.errors import DataError
 from pipelines.fronts import Front, Plan
 from pipelines.planner import Planner
 from pipelines.samples import Samples
+from pipelines.telemetry import BatchTimes
 
 
 def slots_needed(ahead: int) -> int:
@@ -58,6 +59,7 @@ class DaliTrainLoader:
         self._pipeline: Any = None
         self._outputs: _Outputs | None = None
         self._closed = False
+        self.observer: Observer | None = None
         noise = "in the graph" if graph.noise_in_graph else "on the host"
         self.description = (
             f"dali on {graph.device}, {graph.threads} threads, {front.description}, noise made {noise}"
@@ -82,10 +84,14 @@ class DaliTrainLoader:
                 with self._naming_cases(mine, 0):
                     self._pipeline = self._front.pipeline(self._graph, mine.get, listed)
                     self._pipeline.build()
+                waited = mine.waited_s
                 for number in range(len(listed)) if listed else itertools.count():
                     with self._naming_cases(mine, number):
                         batch = self._outputs.take(self._pipeline)
-                    self.bytes_read += mine.get(number).bytes_read
+                    plan, before, waited = mine.get(number), waited, mine.waited_s
+                    self.bytes_read += plan.bytes_read
+                    if self.observer:
+                        self.observer(BatchTimes(plan.times, host_wait_s=waited - before))
                     yield batch
                     if self._planner is not mine or self._outputs is None:
                         raise RuntimeError("this iterator ended: its loader was closed or iterated again")

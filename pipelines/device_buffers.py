@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from pipelines.base import Batch
 from pipelines.draw import Shape
@@ -56,7 +57,8 @@ class PageLock:
 
 
 class DeviceBuffers:
-    """Two batches on a CUDA device, filled in turn from the ring's page-locked slots on a stream of its own.
+    """Two batches on a CUDA device, filled in turn from the ring's page-locked slots on a stream of its own:
+    a ``pipelines.delivery.Delivery``.
 
     The copy of batch k overlaps the consumer's work on batch k - 1, since the host asks for k while the
     device is still busy. Batch k goes where k - 2 was. When k - 1 was asked for, all work that reads
@@ -74,8 +76,10 @@ class DeviceBuffers:
         self._stream = torch.cuda.Stream(device)
         self._stream.wait_stream(torch.cuda.current_stream(device))
         self._released = [torch.cuda.Event() for _ in range(2)]
-        self._copied = [torch.cuda.Event() for _ in range(2)]
+        self._leaves = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+        self._copied = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
         self._lock = PageLock(ring)
+        self.transfer_s = 0.0
 
     def before(self, k: int) -> None:
         """To call when batch ``k`` is asked for, before its slot's successor is given to a worker.
@@ -85,12 +89,15 @@ class DeviceBuffers:
         """
         self._released[(k - 1) % 2].record(torch.cuda.current_stream(self._device))
         self._copied[k % 2].synchronize()
+        if k >= 2:
+            self.transfer_s = self._leaves[k % 2].elapsed_time(self._copied[k % 2]) / 1000
 
     def upload(self, k: int, slot: int) -> Batch:
         """Batch ``k``, from ``slot``, for use on the consumer's current stream."""
         source, target = self._ring.batch(slot, self._layout), self._buffers[k % 2]
         self._stream.wait_event(self._released[k % 2])
-        with torch.cuda.stream(self._stream):
+        with torch.cuda.stream(self._stream), record_function("transfer"):
+            self._leaves[k % 2].record(self._stream)
             if self._arrived is None:
                 target.image.copy_(source.image, non_blocking=True)
             else:

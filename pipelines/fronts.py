@@ -21,6 +21,7 @@ from pipelines.errors import DataError
 from pipelines.graph_draws import draws_of
 from pipelines.samples import Samples
 from pipelines.slots import make_ring
+from pipelines.telemetry import SampleTimes, SampleWatch
 from pipelines.volumes import FileVolumes
 
 
@@ -29,6 +30,8 @@ class Plan(NamedTuple):
 
     draws: tuple[Any, ...]
     """As ``Draws`` has them."""
+    times: tuple[SampleTimes, ...]
+    """What it took to make it."""
     data: tuple[Any, ...] = ()
     """Images and labels, where the front hands them over."""
     starts: tuple[Any, ...] = ()
@@ -95,18 +98,22 @@ class PatchFront:
         """See ``Front``."""
         slot = number % len(self._ring.image)
         images, labels = list(self._ring.image[slot].numpy()), list(self._ring.label[slot].numpy())
-        augmentations, bytes_read = [], 0
+        augmentations, bytes_read, times = [], 0, []
         for image, label, position, case in zip(images, labels, step.positions, step.cases, strict=True):
+            watch = SampleWatch()
             window, augmentation, searched = self._samples.draw(step.epoch, position, case)
+            watch.reading()
             patch = self._samples.patch(case, window)
+            watch.read()
             copy(patch.image, image[0])
             copy(patch.label, label[0])
             self._samples.check(case, label)
+            times.append(watch.done())
             augmentations.append(augmentation)
             bytes_read += searched + patch.bytes_read
         shape = self._samples.patch_shape
         draws = draws_of(augmentations, shape, self._seed, step, noise_in_graph=self._noise_in_graph)
-        return Plan(draws, (images, labels), bytes_read=bytes_read)
+        return Plan(draws, tuple(times), (images, labels), bytes_read=bytes_read)
 
     def pipeline(self, config: GraphConfig, plans: Plans, steps: list[Step]) -> Any:
         """See ``Front``."""
@@ -130,10 +137,13 @@ class VolumeFront:
 
     def plan(self, number: int, step: Step) -> Plan:
         """See ``Front``."""
+        watch = SampleWatch()
+        watch.reading()
         resident, read = zip(*(self._volumes.get(case) for case in step.cases), strict=True)
+        watch.read()
         windows, draws, searched = _drawn(self._samples, step, self._seed, self._noise_in_graph)
         images, labels = ([_for_dali(tensor) for tensor in column] for column in zip(*resident, strict=True))
-        return Plan(draws, (images, labels), _starts(windows), sum(read) + searched)
+        return Plan(draws, (watch.done(),), (images, labels), _starts(windows), sum(read) + searched)
 
     def pipeline(self, config: GraphConfig, plans: Plans, steps: list[Step]) -> Any:
         """See ``Front``."""
@@ -170,12 +180,15 @@ class FileFront:
 
     def plan(self, number: int, step: Step) -> Plan:
         """See ``Front``."""
+        watch = SampleWatch()
+        watch.reading()
         for case in set(step.cases) - self._checked:
             self._samples.check(case, self._files.label(case)[0])
             self._checked.add(case)
+        watch.read()
         windows, draws, searched = _drawn(self._samples, step, self._seed, self._noise_in_graph)
         read = sum(_size(path) for case in step.cases for path in self._files.paths(case))
-        return Plan(draws, (), _starts(windows), searched + read)
+        return Plan(draws, (watch.done(),), (), _starts(windows), searched + read)
 
     def pipeline(self, config: GraphConfig, plans: Plans, steps: list[Step]) -> Any:
         """See ``Front``."""

@@ -46,6 +46,8 @@ class Planner(Generic[_Item, _Plan]):
         self._timeout = min(timeout, threading.TIMEOUT_MAX)
         self._planned: dict[int, tuple[_Item, Future[_Plan]]] = {}
         self._next = 0
+        self.waited_s = 0.0
+        """Seconds for which those who asked for plans have waited."""
         self._jobs: _Jobs = queue.SimpleQueue()
         stopped = threading.Event()
         # The threads know nothing of the planner, so that it can end and end them.
@@ -75,13 +77,16 @@ class Planner(Generic[_Item, _Plan]):
         if number >= self._next:
             raise StopIteration
         item, future = self._planned[number]
+        begin = time.perf_counter()
         try:
-            return future.result(self._timeout)
+            plan = future.result(self._timeout)
         except TimeoutError as error:
             raise DataError(
                 f"{self._names(item)} could not be read within {self._timeout:g} s: the storage hangs; "
                 "raise --loader_timeout if it is that slow"
             ) from error
+        self.waited_s += time.perf_counter() - begin
+        return plan
 
     def item(self, number: int) -> _Item:
         """The item of a plan that can still be asked for."""

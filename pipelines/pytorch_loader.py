@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pipelines.base import Batch, Position
+from pipelines.base import Batch, Observer, Position
 from pipelines.cases import Schedule, Step
-from pipelines.device_buffers import DeviceBuffers
+from pipelines.delivery import Delivery, MakeDelivery, make_delivery
 from pipelines.errors import DataError
 from pipelines.samples import Samples
 from pipelines.slots import Layout, Ring, make_ring
+from pipelines.telemetry import BatchTimes, SampleTimes
 from pipelines.workers import WorkerInit, born_deaf_to_interrupts, children_end_quietly
 
 _POLL_S = 1.0
@@ -37,6 +38,7 @@ class _Task(NamedTuple):
 class _Filled(NamedTuple):
     slot: int
     bytes_read: int
+    times: tuple[SampleTimes, ...]
 
 
 class _Filler(Dataset[_Filled]):
@@ -49,13 +51,17 @@ class _Filler(Dataset[_Filled]):
         """Fill a slot; DataLoader hands the sampler's item over whole. Faults in the data are returned,
         since an exception would reach the user as a traceback's text."""
         images, labels = self._ring.image[task.slot].numpy(), self._ring.label[task.slot].numpy()
-        bytes_read = 0
+        bytes_read, times = 0, []
         try:
             for i, (position, case) in enumerate(zip(task.step.positions, task.step.cases, strict=True)):
-                bytes_read += self._samples.write(task.step.epoch, position, case, images[i, 0], labels[i, 0])
+                asked, taken = self._samples.write(
+                    task.step.epoch, position, case, images[i, 0], labels[i, 0]
+                )
+                bytes_read += asked
+                times.append(taken)
         except DataError as error:
             return error
-        return _Filled(task.slot, bytes_read)
+        return _Filled(task.slot, bytes_read, tuple(times))
 
 
 def _identity(filled: Any) -> Any:
@@ -87,11 +93,12 @@ class PytorchTrainLoader:
         timeout: float,
         image_dtype: torch.dtype = torch.float32,
         start_method: str = "fork",
+        delivery: MakeDelivery = make_delivery,
     ) -> None:
         self._samples, self._schedule, self._start = samples, schedule, start
         self._device, self._layout, self._image_dtype = device, layout, image_dtype
         self._num_workers, self._prefetch, self._start_method = num_workers, prefetch, start_method
-        self._timeout = timeout
+        self._timeout, self._make_delivery = timeout, delivery
         # DataLoader asks its sampler for item k + P (P = workers * prefetch; 0 in this process) while it
         # returns batch k. Then the consumer has asked for k, so k - 1 and all before are free; k itself
         # and k + 1 ... k + P are in use: P + 1 slots. One more lets batch k - 1 leave for the device
@@ -101,7 +108,8 @@ class PytorchTrainLoader:
         self._filler = _Filler(samples, self._ring)
         self._under_way: deque[Step] = deque()
         self._workers: Any = None
-        self._buffers: DeviceBuffers | None = None
+        self._delivery: Delivery | None = None
+        self.observer: Observer | None = None
         self.description = f"pytorch, {num_workers} worker processes, {samples.description}"
         self.bytes_read = 0
         """Bytes asked from the operating system for the batches handed out so far, in whole pages."""
@@ -112,22 +120,21 @@ class PytorchTrainLoader:
     def __iter__(self) -> Iterator[Batch]:
         self.close()
         self._workers = workers = self._start_workers()
-        if self._device.type == "cuda":
-            # After the workers were forked: pages locked before might be missing in the child.
-            self._buffers = DeviceBuffers(self._ring, self._layout, self._image_dtype, self._device)
+        # After the workers were forked: pages locked before might be missing in the child.
+        self._delivery = delivery = self._make_delivery(
+            self._ring, self._layout, self._image_dtype, self._device
+        )
         try:
             for k in itertools.count():
                 if self._workers is not workers:
                     raise RuntimeError("this iterator ended: its loader was closed or iterated again")
-                if self._buffers:
-                    self._buffers.before(k)
+                delivery.before(k)
                 filled = self._next(workers)
                 self.bytes_read += filled.bytes_read
-                if self._buffers:
-                    yield self._buffers.upload(k, filled.slot)
-                else:
-                    image, label = self._ring.batch(filled.slot, self._layout)
-                    yield Batch(image.to(self._image_dtype), label)
+                batch = delivery.upload(k, filled.slot)
+                if self.observer:
+                    self.observer(BatchTimes(filled.times, delivery.transfer_s))
+                yield batch
         finally:
             if self._workers is workers:
                 self.close()
@@ -142,9 +149,9 @@ class PytorchTrainLoader:
                     os.kill(worker.pid, signal.SIGCONT)
             # DataLoader's only other way is its iterator's __del__, which a traceback can hold off.
             workers._shutdown_workers()
-        buffers, self._buffers = self._buffers, None
-        if buffers:
-            buffers.close()
+        delivery, self._delivery = self._delivery, None
+        if delivery:
+            delivery.close()
 
     def _tasks(self) -> Iterator[_Task]:
         self._under_way.clear()

@@ -12,6 +12,7 @@ from pipelines.cases import Case
 from pipelines.draw import Augmentation, Boxes, CropWindow, DrawConfig, Shape, check_fit, draw
 from pipelines.errors import naming
 from pipelines.foreground import BoxTable, check_classes, foreground_boxes
+from pipelines.telemetry import SampleTimes, SampleWatch
 from pipelines.volumes import Patch, Volumes
 
 
@@ -88,13 +89,17 @@ class Samples:
         case: int,
         out_image: NDArray[np.float32],
         out_label: NDArray[np.uint8],
-    ) -> int:
-        """Write the augmented sample into two D x H x W arrays; returns the bytes asked from the system.
+    ) -> tuple[int, SampleTimes]:
+        """Write the augmented sample into two D x H x W arrays; returns the bytes asked from the system, and
+        how long it took.
 
         Raises DataError if the patch holds a class that MLPerf's KiTS19 has not.
         """
+        watch = SampleWatch()
         window, augmentation, searched = self.draw(epoch, position, case)
+        watch.reading()
         patch = self.patch(case, window)
+        watch.read()
         apply(patch.image, patch.label, augmentation, out_image, out_label)
         self.check(case, out_label)
-        return searched + patch.bytes_read
+        return searched + patch.bytes_read, watch.done()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pipelines.base import Batch, Position, Shard, Volume
+from pipelines.base import Batch, Observer, Position, Shard, Volume
 from pipelines.cases import Schedule, balance
 from pipelines.draw import Shape
 from pipelines.slots import Layout, with_layout
@@ -41,6 +41,8 @@ class SyntheticTrainLoader:
         start: Position,
     ) -> None:
         self._schedule, self._start = schedule, start
+        self.observer: Observer | None = None
+        self.bytes_read = 0
         self.description = f"synthetic, {_POOL} batches resident on {device}"
         self._pool = []
         for i in range(_POOL):

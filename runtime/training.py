@@ -8,6 +8,7 @@ from itertools import count, islice
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.profiler import record_function
 from tqdm import tqdm
 
 from pipelines.base import Batch, TrainLoader
@@ -25,23 +26,29 @@ DIVERGED_BELOW = 1e-6
 def train_step(state: TrainState, batches: Iterator[Batch]) -> Tensor:
     """One optimiser step on the next ``ga_steps`` batches; nothing in it waits for the device.
 
-    Gradients are averaged over micro-batches and, under DDP, over ranks (communicated once, with the last
-    micro-batch).
+    Its parts carry names for profilers. Gradients are averaged over micro-batches and, under DDP, over ranks
+    (communicated once, with the last micro-batch).
 
     Returns:
         The mean loss over the micro-batches: a float32 scalar on the device.
     """
     losses = []
     for micro_step in range(1, state.ga_steps + 1):
-        image, label = next(batches)
+        with record_function("next batch"):
+            image, label = next(batches)
         with gradients_kept_local(state.model, micro_step < state.ga_steps):
             with state.precision.autocast():
-                loss = state.loss_fn(state.model(image), label) / state.ga_steps
-            state.scaler.scale(loss).backward()
+                with record_function("forward"):
+                    logits = state.model(image)
+                with record_function("loss"):
+                    loss = state.loss_fn(logits, label) / state.ga_steps
+            with record_function("backward"):
+                state.scaler.scale(loss).backward()
         losses.append(loss.detach())
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.optimizer.zero_grad()
+    with record_function("optimizer"):
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.zero_grad()
     return torch.stack(losses).sum()
 
 
