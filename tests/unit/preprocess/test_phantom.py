@@ -172,6 +172,15 @@ def test_preprocessed_needs_numpy_only(tmp_path: Path) -> None:
         (["--preprocessed", "--shape", "8", "8", "0"], "0 is not at least 1"),
         (["--seed", "-1"], "--seed is 0 or above"),
         (["--profile", "large"], "invalid choice"),
+        (["--total_gb", "1"], "--total_gb goes with --preprocessed"),
+        (["--preprocessed", "--total_gb", "1", "--shape", "8", "8", "8"], "drop --shape"),
+        (["--preprocessed", "--total_gb", "1", "--cases", "4"], "drop --cases"),
+        (["--preprocessed", "--total_gb", "1", "--profile", "tiny"], "drop --profile"),
+        (["--preprocessed", "--total_gb", "-1"], "-1 is not a number of 10^9 bytes above 0"),
+        (["--preprocessed", "--total_gb", "nan"], "nan is not a number of 10^9 bytes above 0"),
+        (["--preprocessed", "--total_gb", "much"], "invalid"),
+        (["--preprocessed", "--total_gb", "0.1"], "--total_gb 0.1 does not make 2"),
+        (["--preprocessed", "--total_gb", "1e9"], "to 100000 cases of about 0.147 GB; give less"),
     ],
 )
 def test_wrong_flags_exit_with_2(
