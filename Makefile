@@ -6,7 +6,8 @@ BIN := .venv/bin
 WORK ?= .work
 SHELL_FILES := run_and_time.sh .ci/run
 
-# A step of the MLPerf network at 128^3 takes about a minute on two cores, so the bench narrows both, and says so.
+# A step of the MLPerf network at 128^3 takes about a minute on two cores, so the bench narrows both, and says so;
+# what the loader could feed is measured on real-size volumes and patches, with a published step in the step's place.
 CPU_FLAGS := --filters 8 16 32 64 80 --input_shape 64 64 64 --val_input_shape 64 64 64
 BENCH_FLAGS := $(CPU_FLAGS) --layout NDHWC --batch_size 2 --num_workers 2 --warmup_steps 5 --benchmark_steps 20
 
@@ -25,13 +26,18 @@ install-dev: .venv/.installed-dev
 	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-dev.txt
 	@touch $@
 
+PROFILE_FLAGS := --emulate nvidia-h200 --num_workers 2 --batch_size 2 --warm
+
 bench: install
-	@echo "== 1/3 phantom: six small KiTS19-like raw cases into $(WORK)/raw"
+	@echo "== 1/4 phantom: six small KiTS19-like raw cases into $(WORK)/raw"
 	$(BIN)/python -m preprocess.phantom --out $(WORK)/raw --cases 6 --seed 1 --profile tiny
-	@echo "== 2/3 preprocess: as MLPerf does, into $(WORK)/data"
+	@echo "== 2/4 preprocess: as MLPerf does, into $(WORK)/data"
 	$(BIN)/python preprocess_dataset.py --data_dir $(WORK)/raw --results_dir $(WORK)/data
-	@echo "== 3/3 benchmark: a narrow network (8 16 32 64 80) on 64^3 patches, not MLPerf's (32 64 128 256 320) on 128^3"
+	@echo "== 3/4 benchmark: a narrow network (8 16 32 64 80) on 64^3 patches, not MLPerf's (32 64 128 256 320) on 128^3"
 	$(BIN)/python main.py --data_dir $(WORK)/data --log_dir $(WORK)/results --benchmark --verbose $(BENCH_FLAGS)
+	@echo "== 4/4 profile: could this machine's loader feed an H200? Real-size phantoms, 128^3 patches, NVIDIA's step time"
+	$(BIN)/python -m preprocess.phantom --preprocessed --out $(WORK)/data-kits19 --cases 16 --profile kits19
+	$(BIN)/python -m benchmark profile --data_dir $(WORK)/data-kits19 --log_dir $(WORK)/results $(PROFILE_FLAGS)
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -1,16 +1,33 @@
 """``python -m benchmark COMMAND``: what is measured beyond a training run's own ``--benchmark``."""
 
+import faulthandler
 import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from benchmark import fronts
+from benchmark import compare, results_table, trace
+from benchmark.calibrate import command as calibrate
+from benchmark.mllog import command as mllog
+from benchmark.page import command as report
 from benchmark.peers import command as peers
+from benchmark.profile import command as profile
+from benchmark.sweep import command as sweep
 from pipelines.errors import DataError
 from preprocess.flags import OneSentenceParser
+from runtime.errors import RunError
 
-COMMANDS = {"peers": peers, "fronts": fronts}
+COMMANDS = {
+    "profile": profile,
+    "sweep": sweep,
+    "compare": compare,
+    "calibrate": calibrate,
+    "report": report,
+    "trace": trace,
+    "mllog": mllog,
+    "peers": peers,
+    "results": results_table,
+}
 """Modules with a docstring, ``add_arguments(parser)`` and ``run(flags) -> exit status``."""
 
 
@@ -19,14 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = OneSentenceParser(prog="python -m benchmark", description=(__doc__ or "").split(": ")[1])
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for name, module in COMMANDS.items():
-        purpose = (module.__doc__ or "").split(": ")[1].strip()
-        command = commands.add_parser(name, help=purpose, description=purpose)
+        purpose = (module.__doc__ or "").partition(": ")[2].strip().splitlines()[0]
+        # Sweeps hand flags on by their whole names.
+        command = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    flags = parser.parse_args(arguments)
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    flags = parser.parse_args(argv)
+    flags.argv = argv
     try:
         return int(flags.run(flags))
-    except (DataError, OSError) as error:
+    except (DataError, RunError, OSError) as error:
         print(f"{parser.prog} {flags.command}: error: {_sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -48,4 +68,5 @@ def _terminate(signum: int, frame: object) -> NoReturn:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _terminate)
+    faulthandler.enable()
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The memory of a process and all its descendants, from /proc.
+"""The memory and the CPU time of a process and all its descendants, from /proc.
 
 A proportional set size (PSS) counts a page that n processes share as 1/n in each, so that a sum over the tree
 counts it once, shared memory included. Pages of mapped files are part of it, though the kernel can take them
@@ -34,6 +34,16 @@ class TreeMemory:
     def peak_rss(self) -> int:
         """The sum of all processes' own high-water marks: shared pages count in each, peaks need not meet."""
         return sum(self._high_water.values())
+
+
+def cpu_ticks(root: int) -> int:
+    """Ticks (mostly of 10 ms) that process ``root`` and its living descendants have spent on a CPU."""
+    ticks = 0
+    for pid in _members(root):
+        # proc(5): utime and stime are fields 14 and 15; the name, field 2, may hold spaces and brackets.
+        fields = _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+        ticks += sum(int(value) for value in fields[11:13])
+    return ticks
 
 
 def _members(root: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -9,8 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.environment import describe
+from pipelines.errors import DataError
 
 SCHEMA_VERSION = 1
+"""Of the envelope and of the results in ``record_schema.json`` beside this file."""
+
+_KINDS = {
+    "suite": str, "command": list, "results": dict, "config": dict, "environment": dict, "date": str,
+    "schema_version": int,
+}  # fmt: skip
+
+_NUMBERS = re.compile(r"\[\n([-+.\deE,\s]*)\]")
+"""An indented array of nothing but numbers; no string has such a line break, JSON writes it as ``\\n``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +39,9 @@ class Record:
 
 
 def to_json(record: Record) -> str:
-    """A record as indented JSON; paths become strings."""
-    return json.dumps(asdict(record), indent=2, default=str)
+    """A record as indented JSON, an array of numbers on one line; paths become strings."""
+    text = json.dumps(asdict(record), indent=2, default=str)
+    return _NUMBERS.sub(lambda array: f"[{' '.join(array[1].split())}]", text)
 
 
 def report(suite: str, module: str, results: dict[str, Any], path: Path | None) -> None:
@@ -56,12 +68,33 @@ def write_record(record: Record, path: Path) -> None:
 
 
 def read_record(path: Path) -> Record:
-    """Read what `write_record` wrote.
+    """Read what `write_record` wrote: ``path``, or the ``record.json`` of a folder.
 
     Raises:
-        ValueError: Not a record, or one of another schema version.
+        DataError: Not a record, or one of another schema version.
+        OSError: There is no such file.
     """
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
-        raise ValueError(f"{path}: not a benchmark record of schema version {SCHEMA_VERSION}")
+    if path.is_dir():
+        path = path / "record.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path} is not JSON (line {error.lineno}: {error.msg}): was it cut short? measure again"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text: expected the JSON that a benchmark wrote") from error
+    if not isinstance(content, dict) or "schema_version" not in content:
+        raise DataError(f"{path}: not a benchmark record: expected the JSON that a benchmark wrote")
+    if (version := content["schema_version"]) != SCHEMA_VERSION:
+        raise DataError(
+            f"{path}: not a benchmark record of schema version {SCHEMA_VERSION} but of {version}: read it "
+            "with the voxelrate that wrote it"
+        )
+    for name, kind in _KINDS.items():
+        if not isinstance(content.get(name), kind):
+            found = f"has a {name} that is none" if name in content else f"lacks {name}"
+            raise DataError(f"{path} {found}: was it edited? measure again")
+    if unknown := content.keys() - _KINDS.keys():
+        raise DataError(f"{path} has {', '.join(sorted(unknown))}, which no record has: was it edited?")
     return Record(**content)

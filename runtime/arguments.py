@@ -1,7 +1,7 @@
 """The command line of ``main.py``: every parameter of the MLPerf reference and ours, into frozen configs."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ class RunConfig:
     benchmark: bool
     warmup_steps: int
     benchmark_steps: int
+    ceiling_steps: int
     epochs: int
     quality_threshold: float
     evaluation: EvaluationSchedule | None
@@ -58,13 +59,28 @@ RATE, FRACTION = number(float, 0.0), number(float, 0.0, 1.0)
 
 
 def build_parser(local_rank: int = 0) -> argparse.ArgumentParser:
-    """The parser, its groups as in the seed document; ``local_rank`` is the launcher's default."""
+    """The parser of ``main.py``; ``local_rank`` is the launcher's default."""
     parser = OneSentenceParser(
         prog="main.py",
         description="Train, evaluate or benchmark MLPerf U-Net3D on preprocessed KiTS19 volumes.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
+    add_run_flags(parser, local_rank)
+    return parser
+
+
+def one_of_ours(text: str) -> str:
+    """The name of a loader of this repository; an argparse type."""
+    if text not in LOADERS:
+        raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(LOADERS)})")
+    return text
+
+
+def add_run_flags(
+    parser: argparse.ArgumentParser, local_rank: int = 0, loader: Callable[[str], str] = one_of_ours
+) -> None:
+    """Add the flags of a run, in the groups of the seed document; ``loader`` checks ``--loader``."""
     add = parser.add_argument_group("Input/Output parameters").add_argument
     add("--data_dir", type=Path, required=True, help="directory of the preprocessed case_*_x.npy and _y.npy")
     add("--log_dir", type=Path, default=Path("/tmp"), help="directory for the MLPerf log and benchmark.json")
@@ -78,7 +94,10 @@ def build_parser(local_rank: int = 0) -> argparse.ArgumentParser:
         "--save_every_steps", type=COUNT,
         help="optimiser steps between checkpoints, beside those after evaluations and at the end",
     )  # fmt: skip
-    add("--loader", default="pytorch", choices=LOADERS, help="data loader")
+    add(
+        "--loader", default="pytorch", type=loader, metavar="{" + ",".join(LOADERS) + "}",
+        help="data loader",
+    )  # fmt: skip
     add("--local_rank", type=WHOLE, default=local_rank, help="rank on this machine, set by torchrun")
 
     add = parser.add_argument_group("Runtime parameters").add_argument
@@ -105,6 +124,10 @@ def build_parser(local_rank: int = 0) -> argparse.ArgumentParser:
     add("--benchmark", action="store_true", help="time each step and print images per second at the end")
     add("--warmup_steps", type=WHOLE, default=200, help="steps before the timed window of --benchmark")
     add("--benchmark_steps", type=COUNT, default=500, help="steps in the timed window of --benchmark")
+    add(
+        "--ceiling_steps", type=WHOLE, default=20,
+        help="steps on one resident batch after the timed window of --benchmark: the rate without a loader",
+    )  # fmt: skip
     add("--amp", action="store_true", help="automatic mixed precision")
     add("--amp_dtype", default="float16", choices=["float16", "bfloat16"], help="dtype of --amp")
     add("--last_batch", default="drop", choices=["drop", "pad"], help="cases that fill no global batch")
@@ -150,7 +173,6 @@ def build_parser(local_rank: int = 0) -> argparse.ArgumentParser:
         "--caches_cleared", default="unknown", choices=["yes", "refused", "unknown"],
         help="whether the launcher dropped the machine's caches, for the MLPerf log",
     )  # fmt: skip
-    return parser
 
 
 def _check_shapes(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
@@ -175,7 +197,11 @@ def _check_shapes(parser: argparse.ArgumentParser, flags: argparse.Namespace) ->
 def parse_arguments(argv: Sequence[str] | None = None, local_rank: int = 0) -> RunConfig:
     """The run that ``argv`` (default: the process's) asks for; exits with one sentence on a wrong flag."""
     parser = build_parser(local_rank)
-    flags = parser.parse_args(argv)
+    return run_config(parser, parser.parse_args(argv))
+
+
+def run_config(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> RunConfig:
+    """The run that the parsed flags ask for; exits by ``parser`` where they do not go together."""
     _check_shapes(parser, flags)
     if (
         "auto" in (flags.start_eval_at, flags.evaluate_every)

@@ -2,21 +2,23 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from pipelines import data_loader
-from pipelines.base import EvalLoader, Volume
+from pipelines.base import Batch, EvalLoader, Volume
 from runtime.arguments import RunConfig
 from runtime.callbacks import Performance, PerformanceCallback
 from runtime.clock import StepClock
 from runtime.distributed_utils import World, barrier, gather
+from runtime.headline import Headline
 from runtime.inference import count_windows
 from runtime.session import Session
-from runtime.training import training_steps
+from runtime.state import TrainState
+from runtime.training import train_step, training_steps
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Throughput:
 
 
 def benchmark_training(config: RunConfig, world: World) -> Throughput:
-    """Train across epoch borders, without evaluations, until warm-up and the timed steps are done.
+    """Train across epoch borders, without evaluations, until warm-up and the timed steps are done; then
+    ``ceiling_steps`` more on the last batch, for the rate without a loader.
 
     Images per second count all ranks; the window is this rank's, which DDP keeps in step with the others.
     """
@@ -36,30 +39,68 @@ def benchmark_training(config: RunConfig, world: World) -> Throughput:
     state = session.state(session.model())
     loader = data_loader.build(session.config.loader, session.shard, world.device)
     world.say(f"data: {loader.description}")
-    timing = PerformanceCallback(StepClock(world.device), config.warmup_steps, config.benchmark_steps)
+    clock = StepClock(world.device)
+    timing = PerformanceCallback(clock, config.warmup_steps, config.benchmark_steps)
     total = config.warmup_steps + config.benchmark_steps
     try:
         steps_per_epoch = len(loader) // config.loader.ga_steps
-        steps = training_steps(state, iter(loader), steps_per_epoch, config.learning_rate)
+        batches = iter(loader)
+        steps = training_steps(state, clock.watching(batches), steps_per_epoch, config.learning_rate)
         timing.on_fit_start()
         hidden = not (config.verbose and world.is_main)
         for last_loss in tqdm(islice(steps, total), total=total, desc="steps", disable=hidden):  # noqa: B007
             timing.on_step()
+        performance = timing.performance(session.global_batch_size)
+        step_seconds, wait_seconds = clock.step_seconds(), clock.wait_seconds()
+        resident = _copy(next(batches)) if config.ceiling_steps else None
     finally:
         loader.close()
-    performance = timing.performance(session.global_batch_size)
+    ceiling = _ceiling(state, resident, config.ceiling_steps, clock) if resident else []
+    headline = Headline.of(
+        step_seconds,
+        ceiling,
+        images_per_step=session.global_batch_size,
+        window_s=performance.window_seconds,
+        # Twice what may be ready at a time: so far may a burst of finished batches couple steps.
+        block=2 * -(-config.loader.prefetch * max(1, config.loader.num_workers) // config.loader.ga_steps),
+    )
     return Throughput(
         (
             f"{config.warmup_steps} warm-up steps, then {performance.describe('step')}; last loss "
             f"{last_loss.item():.4f}",
-            f"{performance.items_per_second:.2f} img/s",
+            *headline.remarks,
+            headline.line,
         ),
         {
             "images_per_second": performance.items_per_second,
             "last_loss": last_loss.item(),
             **asdict(performance),
+            **headline.values,
+            "step_us": microseconds(step_seconds),
+            "wait_us": microseconds(wait_seconds),
         },
     )
+
+
+def microseconds(seconds: list[float]) -> list[int]:
+    """Times as a record keeps them."""
+    return [round(value * 1e6) for value in seconds]
+
+
+def _copy(batch: Batch) -> Batch:
+    """A batch that stays when the loader is closed."""
+    return Batch(*(part.clone(memory_format=torch.preserve_format) for part in batch))
+
+
+def _ceiling(state: TrainState, batch: Batch, num_steps: int, clock: StepClock) -> list[float]:
+    """Seconds of ``num_steps`` steps on a resident batch."""
+    train_step(state, repeat(batch))  # whatever the loader still did is over by then
+    clock.start()
+    for _ in range(num_steps):
+        train_step(state, repeat(batch))
+        clock.step()
+    clock.stop()
+    return clock.step_seconds()
 
 
 class _TimedVolumes:

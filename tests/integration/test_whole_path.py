@@ -134,7 +134,18 @@ def test_benchmark_reports_a_rate_that_follows_from_its_window(
     results = record["results"]
     assert results["num_steps"] == 12
     assert results["images_per_second"] == pytest.approx(12 * 2 * 2 / results["window_seconds"])
-    assert last == f"{results['images_per_second']:.2f} img/s"
+    assert re.fullmatch(
+        r"[\d.]+ img/s( \[[\d.]+, [\d.]+\])? \(n=12, window [\d.]+ s\), \d+ % of compute ceiling, "
+        r"data stall \d+ %",
+        last,
+    )
+    assert float(last.split()[0]) == pytest.approx(results["images_per_second"], rel=0.2)
+    assert len(results["step_us"]) == len(results["wait_us"]) == 12
+    assert sum(results["step_us"]) / 1e6 == pytest.approx(results["window_seconds"], rel=0.05)
+    assert all(wait <= step for wait, step in zip(results["wait_us"], results["step_us"], strict=True))
+    assert results["data_stall"] == pytest.approx(
+        1 - results["images_per_second"] / results["ceiling_images_per_second"]
+    )
     assert (
         results["latency_p50"] <= results["latency_p90"] <= results["latency_p95"] <= results["latency_p99"]
     )

@@ -98,7 +98,10 @@ def test_nothing_is_left_of_a_process_and_its_end_is_explained(
         assert not status.exists() or status.read_text().split()[2] in "ZX"
         return str(caught.value)
 
-    assert fails_with("echo oops; kill -9 $$") == "killed by SIGKILL; the last that it printed: oops"
+    assert fails_with("echo oops; kill -9 $$") == (
+        "killed by SIGKILL, most often for lack of memory; the last that it printed: oops"
+    )
+    assert fails_with("echo oops; kill -6 $$") == "killed by SIGABRT; the last that it printed: oops"
     assert fails_with("exit 3") == "ended with status 3: it printed nothing"
     monkeypatch.setattr(fresh, "START_LIMIT_S", 0.2)
     assert fails_with("sleep 100") == "did not end within 0 s"

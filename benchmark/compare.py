@@ -1,0 +1,151 @@
+"""``python -m benchmark compare``: is B the SAME as, FASTER or SLOWER than A? Of two records, or live."""
+
+import argparse
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmark.comparable import ARMS, measured, without_steps
+from benchmark.comparison import compare
+from benchmark.environment import ROOT
+from benchmark.fingerprint import KEYS
+from benchmark.quick import Live, Variant, measure
+from benchmark.ratio import EXIT_STATUS, NOISE_FLOOR, Verdict, judge, possible
+from benchmark.record import Record, read_record, write_record
+from pipelines.errors import DataError
+from runtime.loader_arguments import number
+from runtime.statistics import show
+
+EPILOG = """The 95 % interval of the ratio of images per second, B over A, decides: SLOWER and FASTER where
+all of it lies beyond the noise floor, SAME where all of it lies within, else AMBIGUOUS: measure longer.
+Records of different things are INCOMPARABLE; what was changed on purpose is named with --ignore, and the
+commit never counts. Exit status: 0 SAME or FASTER, or what --accept accepted; 3 SLOWER; 4 AMBIGUOUS; 5
+INCOMPARABLE; 1 a record that cannot be used; 2 a wrong flag. Of several points the worst decides: SLOWER
+before INCOMPARABLE before AMBIGUOUS."""
+
+
+_seconds = number(float, 0.0, above=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of this command."""
+    parser.epilog = EPILOG
+    add = parser.add_argument
+    add(
+        "records", nargs="+", metavar="RECORD",
+        help="A and B, before and after: a record.json, or a folder with one; with --quick the flags that "
+        'only A and only B have, each as one word ("" for none)',
+    )  # fmt: skip
+    add(
+        "--quick", metavar="FLAGS",
+        help="run both now, in turns of --slice seconds, with these flags of profile (--data_dir ...)",
+    )  # fmt: skip
+    add("--window", type=_seconds, default=20.0, help="seconds of each side, for --quick (20)")
+    add("--slice", type=_seconds, default=0.5, help="seconds of a turn, for --quick (0.5)")
+    add(
+        "--checkout", type=Path, default=ROOT,
+        help="folder of another version of this repository, which B runs, for --quick",
+    )  # fmt: skip
+    add("--json", type=Path, help="also write a record here, for --quick")
+    add("--baseline", type=Path, metavar="FILE", help="A, kept in a repository; then only B is given")
+    add("--accept", action="store_true", help="after the verdict, keep B as the new --baseline")
+    add(
+        "--arm", choices=ARMS, default="both",
+        help="the rate that decides; all are printed (default: both, loader and step together)",
+    )  # fmt: skip
+    add(
+        "--noise_floor", type=number(float, 0.0, 0.5), default=NOISE_FLOOR, metavar="PART",
+        help=f"the part of a rate that nobody cares about ({NOISE_FLOOR})",
+    )  # fmt: skip
+    add(
+        "--ignore", type=_keys, default=(), metavar="KEY,KEY",
+        help=f"what may differ: some of {', '.join(KEYS)}",
+    )  # fmt: skip
+    parser.set_defaults(wrong=parser.error)
+
+
+def run(flags: argparse.Namespace) -> int:
+    """Compare and print; the exit status says what was found, see `EPILOG`.
+
+    Raises:
+        DataError: a record that cannot be used, or no baseline.
+        OSError: a file cannot be read or written.
+    """
+    if flags.quick is not None:
+        return _live(flags)
+    paths = _paths(flags)
+    if flags.baseline and not flags.baseline.exists():
+        if not flags.accept:
+            raise DataError(f"{flags.baseline} is not there: --accept keeps the first one")
+        _accept(paths[1], flags.baseline)
+        return 0
+    records = [read_record(path) for path in paths]
+    a, b = (measured(record, path) for record, path in zip(records, paths, strict=True))
+    found = compare(a, b, flags.ignore, flags.noise_floor)
+    for name, path, record in zip("AB", paths, records, strict=True):
+        print(f"{name}: {path}, {record.date[:10]}, commit {record.environment.get('commit', 'unknown')[:9]}")
+    print(*found.text(), sep="\n")
+    verdict = found.verdict(flags.arm)
+    print(f"{flags.arm}: {verdict}")
+    if flags.accept:
+        _accept(paths[1], flags.baseline)
+        return 0
+    return EXIT_STATUS[verdict]
+
+
+def _paths(flags: argparse.Namespace) -> list[Path]:
+    """Of A and B; exits where the flags do not say both."""
+    if flags.accept and not flags.baseline:
+        flags.wrong("--accept needs --baseline, the file to keep the record in")
+    given = [*([flags.baseline] if flags.baseline else []), *map(Path, flags.records)]
+    if len(given) != 2:
+        wanted = "one record beside --baseline" if flags.baseline else "two records, or one and --baseline"
+        flags.wrong(f"expected {wanted}, found {len(flags.records)}")
+    return given
+
+
+def _live(flags: argparse.Namespace) -> int:
+    if len(flags.records) != 2 or flags.baseline or flags.accept:
+        flags.wrong(
+            "--quick compares the flags of A and B: give two words, and neither --baseline nor --accept"
+        )
+    a, b = (
+        Variant([*shlex.split(flags.quick), *shlex.split(own)], checkout)
+        for own, checkout in zip(flags.records, (ROOT, flags.checkout), strict=True)
+    )
+    live = Live()
+    try:
+        measure((a, b), flags.window, flags.slice, live)
+    except KeyboardInterrupt:
+        print(f"interrupted after {len(live.second)} pairs of turns", file=sys.stderr)
+    ratio = live.ratio
+    verdict = judge(ratio, flags.noise_floor)
+    text = f"B / A {show(ratio)} in {len(live.second)} pairs of turns of {flags.slice:g} s: {verdict}"
+    if verdict is Verdict.AMBIGUOUS:
+        text += f" ({' or '.join(possible(ratio, flags.noise_floor))})"
+    print(text)
+    if flags.json:
+        results = asdict(live) | {
+            "ratio": ratio._asdict(),
+            "verdict": verdict,
+            "noise_floor": flags.noise_floor,
+        }
+        command = ["python", "-m", "benchmark", *flags.argv]
+        write_record(Record(suite="quick-comparison", command=command, results=results), flags.json)
+    return EXIT_STATUS[verdict]
+
+
+def _accept(path: Path, baseline: Path) -> None:
+    """Keep the record at ``path`` as the baseline, if it has something to compare with."""
+    record = read_record(path)
+    measured(record, path)
+    write_record(without_steps(record), baseline)
+    print(f"baseline: {baseline} is now {path}")
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    keys = tuple(text.split(","))
+    if unknown := [key for key in keys if key not in KEYS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(KEYS)}")
+    return keys
