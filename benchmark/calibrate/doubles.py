@@ -22,6 +22,8 @@ from pipelines.volumes import FileVolumes, Patch
 from preprocess.spec import NUM_CLASSES
 from runtime.state import TrainState
 
+_AWAKE_S = 0.002
+
 
 @dataclass(frozen=True, kw_only=True)
 class Delays:
@@ -37,6 +39,14 @@ class Delays:
     """The step computes."""
     contention: float = 0.0
     """The step computes longer while the loader works."""
+
+
+def exactly(seconds: float) -> None:
+    """Take that long. A sleeper wakes late, on a CPU that has slept too: the last bit is spent awake."""
+    end = time.perf_counter() + seconds
+    time.sleep(max(0.0, seconds - _AWAKE_S))
+    while time.perf_counter() < end:
+        pass
 
 
 class SlowVolumes(FileVolumes):
@@ -71,7 +81,7 @@ class SlowDelivery(HostDelivery):
     def upload(self, k: int, slot: int) -> Any:
         """After a while."""
         begin = time.perf_counter()
-        time.sleep(self.delay_s)
+        exactly(self.delay_s)
         batch = super().upload(k, slot)
         self.transfer_s = time.perf_counter() - begin
         return batch
@@ -88,7 +98,7 @@ class SlowModel(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """N x 1 x D x H x W -> N x 3 x D x H x W."""
         extra = self._delays.contention if self._beside() else 0.0
-        time.sleep((self._delays.compute + extra) / 1000)
+        exactly((self._delays.compute + extra) / 1000)
         logits: Tensor = self.conv(image)
         return logits
 

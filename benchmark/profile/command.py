@@ -3,27 +3,23 @@
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmark import anchors
-from benchmark.dataset_identity import describe_dataset
-from benchmark.environment import describe, describe_storage
 from benchmark.page.command import write_page
 from benchmark.profile.launch import launch
 from benchmark.profile.phases import Lengths
+from benchmark.profile.recording import record_of
 from benchmark.profile.session import Course, Rounds
 from benchmark.profile.subject import Subject
-from benchmark.profile.summary import Context, of_rank, results
+from benchmark.profile.summary import of_rank
 from benchmark.profile.text import lines
 from benchmark.record import Record, write_record
 from pipelines.config import LOADERS
 from pipelines.dataset import split_cases
 from pipelines.errors import DataError
 from preprocess.flags import positive
-from preprocess.machine import usable_cpus
 from runtime.arguments import RunConfig, add_run_flags, run_config
 from runtime.distributed_utils import World, gather, join_world, local_rank_of_launcher
 from runtime.errors import RunError
@@ -173,51 +169,6 @@ def course_of(subject: Subject, flags: argparse.Namespace) -> Course:
     )
 
 
-def record_of(
-    subject: Subject, course: Course, rounds: Rounds, ranks: list[dict[str, Any]], argv: Sequence[str]
-) -> Record:
-    """The record of what was measured so far."""
-    config, world = subject.config, subject.world
-    loader = config.loader
-    patch = loader.input_shape
-    voxels = patch[0] * patch[1] * patch[2]
-    image_bytes = 4 if loader.image_dtype == "float32" else 2
-    context = Context(
-        description=rounds.description,
-        loader=subject.loader_name,
-        step=subject.step_name,
-        emulated=_emulation(subject),
-        batch_size=loader.batch_size,
-        ga_steps=loader.ga_steps,
-        world_size=world.size,
-        images_per_step=subject.session.global_batch_size,
-        patch=list(patch),
-        patch_bytes=voxels * (image_bytes + 1),
-        device=world.device.type,
-        data_cache=loader.data_cache,
-        workers=loader.num_workers,
-        usable_cpus=usable_cpus(),
-        queue_batches=course.queue,
-        data_bytes=sum(path.stat().st_size for path in course.files) or None,
-        memory_bytes=_memory_bytes(),
-        rounds=course.rounds,
-    )
-    found = results(context, rounds.phases, ranks)
-    if course.files:
-        found["dataset"] = describe_dataset(loader.data_dir, loader.evaluation_cases)
-    found["pipeline"] = {"patches": rounds.patches, "seed": config.seed}
-    environment = describe() | ({"storage": describe_storage(loader.data_dir)} if course.files else {})
-    plain_config = asdict(config) | {"world_size": world.size, "device": str(world.device)}
-    plain_config["loader"]["loader"] = subject.loader_name
-    return Record(
-        suite="profile",
-        command=["python", "-m", "benchmark", *argv],
-        config=plain_config,
-        environment=environment,
-        results=found,
-    )
-
-
 def write(record: Record, folder: Path) -> None:
     """Write ``record.json``; an earlier one, and its page, are renamed to carry their time.
 
@@ -236,21 +187,3 @@ def write(record: Record, folder: Path) -> None:
 def _emulated(flags: argparse.Namespace) -> anchors.Emulated | None:
     emulated: anchors.Emulated | None = flags.emulate
     return emulated.for_batch(flags.batch_size * flags.ga_steps) if emulated else None
-
-
-def _emulation(subject: Subject) -> dict[str, Any] | None:
-    """The consumers, for the record."""
-    if (emulated := subject.emulated) is None:
-        return None
-    return {
-        "name": emulated.name,
-        "seconds_per_step": emulated.seconds_per_step,
-        "accelerators": subject.world.size,
-        "source": emulated.source,
-        "date": emulated.date,
-        "assumed": emulated.assumed,
-    }
-
-
-def _memory_bytes() -> int:
-    return int(describe()["memory_bytes"])

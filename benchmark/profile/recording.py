@@ -1,0 +1,73 @@
+"""The record of a profile."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from benchmark.dataset_identity import describe_dataset
+from benchmark.environment import describe, describe_storage
+from benchmark.profile.session import Course, Rounds
+from benchmark.profile.subject import Subject
+from benchmark.profile.summary import Context, results
+from benchmark.record import Record
+from preprocess.machine import usable_cpus
+
+
+def record_of(
+    subject: Subject, course: Course, rounds: Rounds, ranks: list[dict[str, Any]], argv: Sequence[str]
+) -> Record:
+    """The record of what was measured so far."""
+    config, world = subject.config, subject.world
+    loader = config.loader
+    patch = loader.input_shape
+    voxels = patch[0] * patch[1] * patch[2]
+    image_bytes = 4 if loader.image_dtype == "float32" else 2
+    context = Context(
+        description=rounds.description,
+        loader=subject.loader_name,
+        step=subject.step_name,
+        emulated=_emulation(subject),
+        batch_size=loader.batch_size,
+        ga_steps=loader.ga_steps,
+        world_size=world.size,
+        images_per_step=subject.session.global_batch_size,
+        patch=list(patch),
+        patch_bytes=voxels * (image_bytes + 1),
+        device=world.device.type,
+        data_cache=loader.data_cache,
+        workers=loader.num_workers,
+        usable_cpus=usable_cpus(),
+        queue_batches=course.queue,
+        data_bytes=sum(path.stat().st_size for path in course.files) or None,
+        memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        rounds=course.rounds,
+    )
+    found = results(context, rounds.phases, ranks)
+    if course.files:
+        found["dataset"] = describe_dataset(loader.data_dir, loader.evaluation_cases)
+    found["pipeline"] = {"patches": rounds.patches, "seed": config.seed}
+    environment = describe() | ({"storage": describe_storage(loader.data_dir)} if course.files else {})
+    plain_config = asdict(config) | {"world_size": world.size, "device": str(world.device)}
+    plain_config["loader"]["loader"] = subject.loader_name
+    return Record(
+        suite="profile",
+        command=["python", "-m", "benchmark", *argv],
+        config=plain_config,
+        environment=environment,
+        results=found,
+    )
+
+
+def _emulation(subject: Subject) -> dict[str, Any] | None:
+    """The consumers, for the record."""
+    if (emulated := subject.emulated) is None:
+        return None
+    return {
+        "name": emulated.name,
+        "seconds_per_step": emulated.seconds_per_step,
+        "accelerators": subject.world.size,
+        "source": emulated.source,
+        "date": emulated.date,
+        "assumed": emulated.assumed,
+    }
