@@ -11,9 +11,10 @@ from benchmark.comparison import compare
 from benchmark.environment import ROOT
 from benchmark.fingerprint import KEYS
 from benchmark.quick import Live, Variant, measure
-from benchmark.ratio import EXIT_STATUS, NOISE_FLOOR, Verdict, judge, possible
+from benchmark.ratio import EXIT_STATUS, NOISE_FLOOR, QUICK_FLOOR, Verdict, judge, possible
 from benchmark.record import Record, read_record, write_record
 from pipelines.errors import DataError
+from preprocess.flags import positive
 from runtime.loader_arguments import number
 from runtime.statistics import show
 
@@ -42,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run both now, in turns of --slice seconds, with these flags of profile (--data_dir ...)",
     )  # fmt: skip
     add("--window", type=_seconds, default=20.0, help="seconds of each side, for --quick (20)")
-    add("--slice", type=_seconds, default=0.5, help="seconds of a turn, for --quick (0.5)")
+    add("--pairs", type=positive, default=10, help="fresh processes of each side, for --quick (10)")
+    add("--slice", type=_seconds, default=1.0, help="seconds of a turn, for --quick (1)")
     add(
         "--checkout", type=Path, default=ROOT,
         help="folder of another version of this repository, which B runs, for --quick",
@@ -55,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the rate that decides; all are printed (default: both, loader and step together)",
     )  # fmt: skip
     add(
-        "--noise_floor", type=number(float, 0.0, 0.5), default=NOISE_FLOOR, metavar="PART",
-        help=f"the part of a rate that nobody cares about ({NOISE_FLOOR})",
+        "--noise_floor", type=number(float, 0.0, 0.5), metavar="PART",
+        help=f"the part of a rate that nobody cares about ({NOISE_FLOOR}; {QUICK_FLOOR} for --quick)",
     )  # fmt: skip
     add(
         "--ignore", type=_keys, default=(), metavar="KEY,KEY",
@@ -82,7 +84,7 @@ def run(flags: argparse.Namespace) -> int:
         return 0
     records = [read_record(path) for path in paths]
     a, b = (measured(record, path) for record, path in zip(records, paths, strict=True))
-    found = compare(a, b, flags.ignore, flags.noise_floor)
+    found = compare(a, b, flags.ignore, flags.noise_floor or NOISE_FLOOR)
     for name, path, record in zip("AB", paths, records, strict=True):
         print(f"{name}: {path}, {record.date[:10]}, commit {record.environment.get('commit', 'unknown')[:9]}")
     print(*found.text(), sep="\n")
@@ -116,20 +118,23 @@ def _live(flags: argparse.Namespace) -> int:
     )
     live = Live()
     try:
-        measure((a, b), flags.window, flags.slice, live)
+        measure((a, b), flags.window, flags.slice, flags.pairs, live)
     except KeyboardInterrupt:
-        print(f"interrupted after {len(live.second)} pairs of turns", file=sys.stderr)
+        print(f"interrupted after {len(live.second)} of {flags.pairs} pairs", file=sys.stderr)
     ratio = live.ratio
-    verdict = judge(ratio, flags.noise_floor)
-    text = f"B / A {show(ratio)} in {len(live.second)} pairs of turns of {flags.slice:g} s: {verdict}"
+    floor = flags.noise_floor or QUICK_FLOOR
+    verdict = judge(ratio, floor)
+    text = (
+        f"B / A {show(ratio)} in {len(live.second)} pairs of processes, {flags.window:g} s a side: {verdict}"
+    )
     if verdict is Verdict.AMBIGUOUS:
-        text += f" ({' or '.join(possible(ratio, flags.noise_floor))})"
+        text += f" ({' or '.join(possible(ratio, floor))})"
     print(text)
     if flags.json:
         results = asdict(live) | {
             "ratio": ratio._asdict(),
             "verdict": verdict,
-            "noise_floor": flags.noise_floor,
+            "noise_floor": floor,
         }
         command = ["python", "-m", "benchmark", *flags.argv]
         write_record(Record(suite="quick-comparison", command=command, results=results), flags.json)

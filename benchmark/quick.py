@@ -1,6 +1,9 @@
-"""Two variants compared live: both run at the same time, one after the other for a second at a time.
+"""Two variants compared live: both run at the same time, in turns of a second.
 
-What the machine does meanwhile meets both, so that their ratio is known far better than either rate.
+What the machine does meanwhile meets both, so that their ratio is known far better than either rate. Two
+processes of the same code differ by some percent all their lives, by where their memory happens to lie:
+so there are several fresh ones of each side, in pairs, and the scatter of the pairs decides how sure the
+ratio is.
 """
 
 import json
@@ -29,53 +32,62 @@ class Variant:
 
 @dataclass
 class Live:
-    """What was measured so far."""
+    """What was measured so far: steps/s of each pair of processes."""
 
     first: list[float] = field(default_factory=list)
-    """Steps/s of each slice."""
     second: list[float] = field(default_factory=list)
 
     @property
     def ratio(self) -> Interval:
-        """The second's rate over the first's. Raises DataError where there are too few slices."""
+        """The second's rate over the first's. Raises DataError where there are too few pairs."""
         return paired_ratio(self.second, self.first)
 
 
-def measure(variants: tuple[Variant, Variant], window_s: float, slice_s: float, live: Live) -> None:
-    """Fill ``live`` with slices that make up ``window_s`` for each variant, in the order A B B A A B ...
+def measure(
+    variants: tuple[Variant, Variant], window_s: float, slice_s: float, pairs: int, live: Live
+) -> None:
+    """Fill ``live`` with ``pairs`` of fresh processes, which share ``window_s`` for each side, in slices of
+    about ``slice_s`` in the order A B B A A B ...
 
     Raises:
         DataError: a variant cannot run; the message says why.
     """
+    slices = max(1, round(window_s / pairs / slice_s))
     with ExitStack() as stack:
         sides = [stack.enter_context(_started(variant)) for variant in variants]
-        for pair in range(max(1, round(window_s / slice_s))):
-            order = (0, 1) if pair % 2 == 0 else (1, 0)
-            rates = {side: sides[side].rate(slice_s) for side in order}
-            live.first.append(rates[0])
-            live.second.append(rates[1])
+        for number in range(pairs):
+            order = (0, 1) if number % 2 == 0 else (1, 0)
+            for side in order:
+                sides[side].ask("new")
+            done = [(0.0, 0.0), (0.0, 0.0)]
+            for turn in range(slices):
+                for side in order if turn % 2 == 0 else order[::-1]:
+                    found = sides[side].ask(str(window_s / pairs / slices))
+                    steps, seconds = done[side]
+                    done[side] = (steps + found["steps"], seconds + found["seconds"])
+            for side in order:
+                sides[side].ask("end")
+            live.first.append(done[0][0] / done[0][1])
+            live.second.append(done[1][0] / done[1][1])
 
 
 class _Side:
-    """A process that runs slices."""
+    """A process whose children run slices."""
 
     def __init__(self, process: "subprocess.Popen[str]", answers: Any, log: Path) -> None:
         self._process, self._answers, self._log = process, answers, log
-        self._answer()  # it is warm
 
-    def rate(self, seconds: float) -> float:
-        """Steps/s of one slice."""
+    def ask(self, request: str) -> dict[str, float]:
+        """The answer to a request, see `benchmark.slices`."""
         assert self._process.stdin
-        self._process.stdin.write(f"{seconds}\n")
-        self._process.stdin.flush()
-        found = self._answer()
-        return float(found["steps"] / found["seconds"])
-
-    def _answer(self) -> dict[str, float]:
-        line = self._answers.readline()
+        try:
+            self._process.stdin.write(request + "\n")
+            self._process.stdin.flush()
+            line = self._answers.readline()
+        except BrokenPipeError:
+            line = ""
         if not line:
-            self._process.wait()
-            raise DataError(death(self._process.returncode, self._log))
+            raise DataError(death(self._process.wait(), self._log))
         answer: dict[str, float] = json.loads(line)
         return answer
 
@@ -100,6 +112,6 @@ def _started(variant: Variant) -> Iterator[_Side]:
         try:
             yield _Side(process, answers, log)
         finally:
+            end_group(process)
             assert process.stdin
             process.stdin.close()
-            end_group(process)

@@ -1,17 +1,20 @@
 """Runs the training step, fed by its loader, in slices of time as another process asks for them.
 
-Started by `benchmark.quick` with the flags of ``profile`` after the number of an open file to answer to. Each
-line of standard input asks for one slice, in seconds; each answer is a line of JSON: steps, and the seconds
-that they took.
+Started by `benchmark.quick` with the flags of ``profile`` after the number of an open file to answer to.
+A line of standard input is ``new`` (a fresh child is forked, which warms up), a number of seconds (the
+child runs a slice that long) or ``end`` (the child ends). Each answer is a line of JSON; that of a slice
+has its steps and the seconds that they took. Everything is imported before the fork, so that a fresh
+process costs no more than its model and its loader.
 """
 
 import argparse
+import importlib
 import json
 import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from benchmark.profile.command import add_arguments, subject_of
 from pipelines.errors import DataError
@@ -24,25 +27,26 @@ SETTLING_STEPS = 2
 """At the beginning of a slice, which do not count: the batches that became ready in the pause."""
 
 
-def serve(flags: argparse.Namespace, answers: int) -> None:
-    """Warm up, say so with an empty answer, and run slices until nothing more is asked for.
-
-    Raises:
-        DataError, RunError: it cannot run.
-    """
-    with join_world(flags.local_rank) as world, os.fdopen(answers, "w") as reply:
-        subject = subject_of(flags, world)
-        loader = subject.loader()
-        try:
-            steps = subject.steps(iter(loader))
-            for _ in range(flags.window_warmup or 5):
-                next(steps)
-            synchronize(world.device)
-            print("{}", file=reply, flush=True)
-            for line in sys.stdin:
-                print(json.dumps(_slice(steps, float(line), world.device)), file=reply, flush=True)
-        finally:
-            loader.close()
+def serve(flags: argparse.Namespace, reply: TextIO) -> int:
+    """A child's life, up to ``end``; its exit status."""
+    try:
+        with join_world(flags.local_rank) as world:
+            subject = subject_of(flags, world)
+            loader = subject.loader()
+            try:
+                steps = subject.steps(iter(loader))
+                for _ in range(flags.window_warmup or 5):
+                    next(steps)
+                synchronize(world.device)
+                print("{}", file=reply, flush=True)
+                while (line := sys.stdin.readline().strip()) != "end":
+                    print(json.dumps(_slice(steps, float(line), world.device)), file=reply, flush=True)
+            finally:
+                loader.close()
+    except (DataError, RunError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
+    return 0
 
 
 def _slice(steps: Iterator[Any], seconds: float, device: Any) -> dict[str, float]:
@@ -58,14 +62,23 @@ def _slice(steps: Iterator[Any], seconds: float, device: Any) -> dict[str, float
 
 
 def main() -> int:
-    """The exit status."""
+    """The exit status: that of the first child to fail."""
     parser = OneSentenceParser(prog="compare", allow_abbrev=False)
     add_arguments(parser)
-    try:
-        serve(parser.parse_args(sys.argv[2:]), int(sys.argv[1]))
-    except (DataError, RunError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    flags = parser.parse_args(sys.argv[2:])
+    importlib.import_module(
+        "torch._dynamo"
+    )  # which the first optimizer of a process takes a second to import
+    with os.fdopen(int(sys.argv[1]), "w") as reply:
+        # Each request is answered before the next, so that none is left in a buffer that a fork would copy.
+        while sys.stdin.readline():
+            if child := os.fork():
+                _, status = os.waitpid(child, 0)
+                if status:
+                    return 1
+                print("{}", file=reply, flush=True)
+            else:
+                os._exit(serve(flags, reply))
     return 0
 
 

@@ -19,8 +19,8 @@ PART = 0.1
 
 
 def step(config: RunConfig, device: torch.device) -> Callable[[Batch], Any]:
-    """See ``benchmark.profile.foreign``: our own step, and then as much idling as makes its time longer by
-    ``PART``."""
+    """See ``benchmark.profile.foreign``: our own step, and then as much more work as makes its time longer
+    by ``PART``."""
     session = Session.of(config, World(device))
     state = session.state(session.model())
     state.model.train()
@@ -30,6 +30,8 @@ def step(config: RunConfig, device: torch.device) -> Callable[[Batch], Any]:
         begin = time.perf_counter()
         train_step(state, repeat(batch))
         synchronize(device)
-        time.sleep(PART * (time.perf_counter() - begin))
+        end = time.perf_counter() + PART * (time.perf_counter() - begin)
+        while time.perf_counter() < end:
+            pass
 
     return slower

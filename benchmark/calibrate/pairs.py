@@ -1,0 +1,69 @@
+"""``python -m benchmark.calibrate.pairs``: is the quick comparison right, time and again?
+
+Twenty comparisons of the shipped code with itself, which are to say SAME, and twenty with the step made a
+tenth slower, which are to say SLOWER.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from benchmark.environment import ROOT
+from benchmark.quick import Live, Variant, measure
+from benchmark.ratio import QUICK_FLOOR, Verdict, judge
+from benchmark.record import Record, write_record
+from preprocess.flags import OneSentenceParser, positive
+from runtime.statistics import show
+
+_INJECTED = ["--step", "benchmark.calibrate.slower:step"]
+_EXPECTED = {"same": Verdict.SAME, "slower": Verdict.SLOWER}
+_WINDOW_S, _SLICE_S, _PAIRS = 20.0, 1.0, 10
+
+
+def main() -> int:
+    """Measure, the two kinds in turn, and print; 1 where one of them fails more than once in 20."""
+    parser = OneSentenceParser(prog="python -m benchmark.calibrate.pairs", description=__doc__)
+    parser.add_argument("--comparisons", type=positive, default=20, help="of each kind (20)")
+    parser.add_argument("--json", type=Path, help="also write a record here")
+    parser.add_argument(
+        "flags", nargs=argparse.REMAINDER, metavar="-- FLAG", help="of profile, for both sides"
+    )
+    options = parser.parse_args()
+    flags = [flag for flag in options.flags if flag != "--"]
+    found: list[dict[str, Any]] = []
+    for number in range(options.comparisons):
+        for kind in _EXPECTED:
+            found.append(_compared(kind, flags))
+            last = found[-1]
+            print(f"{number + 1} {kind}: {show(last['interval'])} {last['verdict']}", flush=True)
+    counts = {kind: dict(Counter(c["verdict"] for c in found if c["kind"] == kind)) for kind in _EXPECTED}
+    right = {kind: counts[kind].get(expected, 0) for kind, expected in _EXPECTED.items()}
+    print(f"right of {options.comparisons}: {right}; all verdicts: {counts}")
+    if options.json:
+        results = {
+            "window_s": _WINDOW_S, "slice_s": _SLICE_S, "pairs": _PAIRS, "noise_floor": QUICK_FLOOR,
+            "injected": "10 % of a step's time", "verdicts": counts, "comparisons": found,
+        }  # fmt: skip
+        command = ["python", "-m", "benchmark.calibrate.pairs", *sys.argv[1:]]
+        write_record(Record(suite="quick-comparisons", command=command, results=results), options.json)
+    return 0 if all(count >= 0.95 * options.comparisons for count in right.values()) else 1
+
+
+def _compared(kind: str, flags: list[str]) -> dict[str, Any]:
+    live = Live()
+    other = [*flags, *(_INJECTED if kind == "slower" else [])]
+    measure((Variant(flags, ROOT), Variant(other, ROOT)), _WINDOW_S, _SLICE_S, _PAIRS, live)
+    ratio = live.ratio
+    return {
+        "kind": kind,
+        "verdict": str(judge(ratio, QUICK_FLOOR)),
+        "interval": ratio,
+        "first": live.first,
+        "second": live.second,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
