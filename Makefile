@@ -50,19 +50,20 @@ lint: install-dev
 test: install-dev lint
 	$(BIN)/python -m pytest
 
-# On a machine with a GPU and its own torch, pytest, hypothesis, numpy, tqdm and cc3d (GPU_PYTHON): nothing is
-# installed. Without DALI its tests are skipped and its fronts listed as refused. The records are in $(WORK)/gpu;
-# they come first, so that a test that fails does not cost them.
+# On a machine with a GPU and its own torch, pytest, hypothesis, numpy, tqdm, cc3d, rich, matplotlib and pynvml
+# (GPU_PYTHON): nothing is installed. Without DALI its tests are skipped and its points recorded as failed. The
+# records are in $(WORK)/gpu; they come first, and stop in time, so that a test that fails does not cost them.
 GPU_PYTHON ?= python3
 GPU_TESTS := tests/numerics/test_gpu.py $(addprefix tests/unit/pipelines/test_,dali_gpu.py pytorch_loader.py)
-GPU_FLAGS := --data_dir $(WORK)/gpu-data --amp --layout NDHWC --cudnn_benchmark --warmup_steps 20 --benchmark_steps 60
+GPU_FLAGS := --data_dir $(WORK)/gpu-data --amp --layout NDHWC --cudnn_benchmark
+GPU_SWEEP := $(GPU_FLAGS) --rounds 3 --seconds 2 --repetitions 1 --budget 150s
 gpu-check:
 	$(GPU_PYTHON) -m preprocess.phantom --preprocessed --out $(WORK)/gpu-data --cases 24 --profile kits19
-	for batch in 2 7; do \
-		echo "== batch $$batch: each front alone, its GPU time, and with the network"; \
-		$(GPU_PYTHON) -m benchmark fronts --json $(WORK)/gpu/fronts-$$batch.json -- \
-			$(GPU_FLAGS) --batch_size $$batch --log_dir $(WORK)/gpu; \
-	done
+	$(GPU_PYTHON) -m benchmark sweep $(GPU_SWEEP) --out $(WORK)/gpu/loaders \
+		--axis loader=synthetic,dali,pytorch --axis batch_size=2,7
+	$(GPU_PYTHON) -m benchmark sweep $(GPU_SWEEP) --out $(WORK)/gpu/caches \
+		--loader dali --axis data_cache=device,host --axis batch_size=2,7
+	$(GPU_PYTHON) -m benchmark trace $(GPU_FLAGS) --loader dali --batch_size 7 --out $(WORK)/gpu
 	$(GPU_PYTHON) -m pytest -o addopts=-ra -m gpu $(GPU_TESTS)
 
 clean:

@@ -34,6 +34,8 @@ def benchmark(config: RunConfig, world: World) -> int:
         except OSError as error:
             raise RunError(f"{path} cannot be written ({error.strerror}); check --log_dir") from error
         print(f"record: {path}", *found.lines, sep="\n", flush=True)
+    if found.interrupted:
+        raise KeyboardInterrupt
     return 0
 
 

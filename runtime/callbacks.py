@@ -172,6 +172,16 @@ class PerformanceCallback:
         elif self._done == self._warmup_steps + self._num_steps:
             self._clock.stop()
 
+    def cut_short(self) -> bool:
+        """Close the window where it is; False where no step of it is done."""
+        timed = self._done - self._warmup_steps
+        if timed <= 0:
+            return False
+        if timed < self._num_steps:
+            self._num_steps = timed
+            self._clock.stop()
+        return True
+
     def performance(self, items_per_step: int) -> Performance:
         """The figures of the closed window."""
         return Performance.of(self._clock, self._num_steps * items_per_step)

@@ -27,11 +27,13 @@ class Throughput:
 
     lines: tuple[str, ...]
     values: dict[str, Any]
+    interrupted: bool = False
+    """By Ctrl-C, in the timed window: what was measured up to then."""
 
 
 def benchmark_training(config: RunConfig, world: World) -> Throughput:
     """Train across epoch borders, without evaluations, until warm-up and the timed steps are done; then
-    ``ceiling_steps`` more on the last batch, for the rate without a loader.
+    ``ceiling_steps`` more on the last batch, for the rate without a loader. Ctrl-C ends the timed window.
 
     Images per second count all ranks; the window is this rank's, which DDP keeps in step with the others.
     """
@@ -48,11 +50,19 @@ def benchmark_training(config: RunConfig, world: World) -> Throughput:
         steps = training_steps(state, clock.watching(batches), steps_per_epoch, config.learning_rate)
         timing.on_fit_start()
         hidden = not (config.verbose and world.is_main)
-        for last_loss in tqdm(islice(steps, total), total=total, desc="steps", disable=hidden):  # noqa: B007
-            timing.on_step()
+        interrupted = False
+        try:
+            bar = tqdm(islice(steps, total), total=total, desc="steps", disable=hidden)
+            for last_loss in bar:  # noqa: B007
+                timing.on_step()
+        except KeyboardInterrupt:
+            interrupted = timing.cut_short()
+            if not interrupted:
+                raise
         performance = timing.performance(session.global_batch_size)
         step_seconds, wait_seconds = clock.step_seconds(), clock.wait_seconds()
-        resident = _copy(next(batches)) if config.ceiling_steps else None
+        # The steps without a loader are the other ranks' too, who may have stopped elsewhere.
+        resident = _copy(next(batches)) if config.ceiling_steps and not interrupted else None
     finally:
         loader.close()
     ceiling = _ceiling(state, resident, config.ceiling_steps, clock) if resident else []
@@ -69,6 +79,7 @@ def benchmark_training(config: RunConfig, world: World) -> Throughput:
             f"{config.warmup_steps} warm-up steps, then {performance.describe('step')}; last loss "
             f"{last_loss.item():.4f}",
             *headline.remarks,
+            *([f"interrupted: {len(step_seconds)} steps were timed; start again for more"] * interrupted),
             headline.line,
         ),
         {
@@ -79,6 +90,7 @@ def benchmark_training(config: RunConfig, world: World) -> Throughput:
             "step_us": microseconds(step_seconds),
             "wait_us": microseconds(wait_seconds),
         },
+        interrupted,
     )
 
 

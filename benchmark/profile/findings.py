@@ -188,7 +188,7 @@ def queue(phases: Phases, capacity: int) -> Values | None:
 
 
 def read(phases: Phases, images_per_step: int, patch_bytes: int) -> Values | None:
-    """Bytes asked from the operating system for an image, and how many times the patch that is."""
+    """Bytes asked from the system for an image of this rank, and how many times the patch that is."""
     told = [phase for phase in phases.of("loader") + phases.of("both") if phase.bytes_read is not None]
     if not told:
         return None
@@ -209,7 +209,7 @@ def utilisation(phases: Phases) -> float | None:
 
 
 def energy_per_image(phases: Phases, images_per_step: int) -> float | None:
-    """Joules, where the device tells."""
+    """Joules of this rank's device for one of its images, where the device tells."""
     told = [phase for phase in phases.of("both") if phase.energy_j is not None]
     images = images_per_step * sum(len(phase.step_us) for phase in told)
     return sum(phase.energy_j or 0.0 for phase in told) / images if images else None

@@ -90,7 +90,13 @@ class ForeignLoader:
                 )
 
     def __len__(self) -> int:
-        return len(self._loader)
+        try:
+            return len(self._loader)
+        except TypeError as error:
+            raise DataError(
+                f"--loader {self._name} does not tell its length, so --cold cannot tell when it has seen "
+                "every case once: give it __len__, batches of one epoch"
+            ) from error
 
     def close(self) -> None:
         """The loader's own, where it has one."""
@@ -99,7 +105,8 @@ class ForeignLoader:
             close()
 
     def _check(self, batch: Any) -> None:
-        rows = _rows(batch)
+        if (rows := _rows(batch)) is None:
+            raise DataError(f"--loader {self._name} delivers {type(batch).__name__} without any array")
         if rows != self._config.batch_size:
             raise DataError(
                 f"--loader {self._name} delivers batches of {rows}, but --batch_size is "

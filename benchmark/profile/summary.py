@@ -62,7 +62,9 @@ def find(context: Context, measured: Sequence[Phase], ranks: Sequence[dict[str, 
     together, loading, taking = phases.steps("both"), phases.steps("loader"), phases.steps("step")
     of_ceiling = quotient(phases, together, taking)
     headroom = quotient(phases, loading, taking)
-    reads = findings.read(phases, images, context.patch_bytes) if context.loader != "synthetic" else None
+    # What a rank reads and takes is told for its own images.
+    own = images // context.world_size
+    reads = findings.read(phases, own, context.patch_bytes) if context.loader != "synthetic" else None
     model = _what_if(context, phases, rates)
     needed = (
         (reads["bytes_per_image"] if reads else context.patch_bytes) * rates["step"]["images_per_s"] / 1e6
@@ -93,7 +95,7 @@ def find(context: Context, measured: Sequence[Phase], ranks: Sequence[dict[str, 
         "residency": _residency(context, measured),
         "au_mlperf_storage": findings.utilisation(phases),
         "reference_mean_of_rates": statistics.mean_of_rates([s for w in together for s in w], images),
-        "energy_j_per_image": findings.energy_per_image(phases, images),
+        "energy_j_per_image": findings.energy_per_image(phases, own),
         "noise": {"grade": noise.grade, "iqr_over_median": noise.iqr_over_median},
         "ranks": _stragglers(ranks) if len(ranks) > 1 else None,
         "allreduce_share": None,

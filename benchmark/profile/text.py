@@ -59,10 +59,13 @@ def percent(value: dict[str, float | None]) -> str:
 
 
 def _rate(name: str, values: dict[str, Any]) -> str:
-    unsteady = f"; UNSTEADY: {values['unsteady_because']}" if not values["steady"] else ""
+    because = values["unsteady_because"]
+    remark = (
+        f"; UNSTEADY: {because}" if not values["steady"] else f"; no interval: {because}" if because else ""
+    )
     return (
         f"{name:26}{_interval(values):>24} img/s; step p50 {values['p50_ms']:.1f}, "
-        f"p90 {values['p90_ms']:.1f}, p99 {values['p99_ms']:.1f} ms (n={values['steps']}){unsteady}"
+        f"p90 {values['p90_ms']:.1f}, p99 {values['p99_ms']:.1f} ms (n={values['steps']}){remark}"
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -234,6 +235,26 @@ def test_ctrl_c_in_a_sweep_leaves_no_process_and_says_how_to_go_on(cubes: Path, 
     assert "the same command goes on where it stopped" in output
     assert json.loads((tmp_path / "record.json").read_text())["results"]["points"][0]["status"] == "ok"
     assert processes_naming(str(tmp_path)) == []
+
+
+def test_a_live_comparison(cubes: Path, tmp_path: Path) -> None:
+    def compared(a: str, b: str) -> "subprocess.CompletedProcess[str]":
+        shared = f"--data_dir {cubes} {' '.join(FLAGS[:-4])}"
+        return python(
+            "-m", "benchmark", "compare", "--quick", shared, a, b, "--window", "3", "--slice", "0.25",
+            "--pairs", "6", "--json", tmp_path / "record.json", **ONE_THREAD,
+        )  # fmt: skip
+
+    done = compared("", "--ga_steps 2")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert re.search(r"B / A 0\.\d+ \[.*\] in 6 pairs of processes, 3 s a side: SLOWER", done.stdout)
+    results = read_record(tmp_path / "record.json").results
+    assert len(results["first"]) == len(results["second"]) == 6
+    assert 0.3 < results["ratio"]["value"] < 0.8, "twice the work"
+    broken = compared("", "--loader no.such:thing")
+    assert (broken.returncode, len(broken.stderr.splitlines())) == (1, 1)
+    assert "no module named" in broken.stderr
+    assert processes_naming("benchmark.slices") == []
 
 
 def test_a_trace_names_what_the_loader_and_the_step_do(cubes: Path, tmp_path: Path) -> None:

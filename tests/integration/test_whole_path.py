@@ -154,6 +154,28 @@ def test_benchmark_reports_a_rate_that_follows_from_its_window(
     assert not (tmp_path / "unet3d.log").exists()
 
 
+def test_ctrl_c_keeps_the_steps_that_were_timed(cubes: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "main.py", "--data_dir", str(cubes), *SMALL, "--log_dir", str(tmp_path),
+        "--benchmark", "--warmup_steps", "3", "--benchmark_steps", "1000000", "--verbose",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
+        assert running.stderr
+        while not re.search(r" [1-9]\d+/1000003", running.stderr.read(80)):
+            pass
+        os.killpg(running.pid, signal.SIGINT)
+        output, error = running.communicate(timeout=60)
+    assert running.returncode == 130, error
+    assert "Traceback" not in error
+    assert "main.py: interrupted" in error
+    assert "steps were timed; start again" in output
+    results = json.loads((tmp_path / "benchmark.json").read_text())["results"]
+    assert len(results["step_us"]) == results["num_steps"] >= 5
+    assert f"(n={results['num_steps']}, " in output.strip().splitlines()[-1]
+
+
 def test_evaluation_benchmark(cubes: Path, tmp_path: Path) -> None:
     output = succeed(
         "main.py", "--data_dir", cubes, *SMALL, "--val_input_shape", 16, 16, 16, "--log_dir", tmp_path,
