@@ -160,7 +160,13 @@ def course_of(subject: Subject, flags: argparse.Namespace) -> Course:
         raise DataError(f"--steps {steps} are too few for any spread: pass at least 10")
     return Course(
         rounds=flags.rounds,
-        lengths=Lengths(seconds=flags.seconds, warmup_steps=warmup, min_steps=MIN_STEPS, steps=steps),
+        # At least two blocks, see ``statistics.rate``, of twice the queue each.
+        lengths=Lengths(
+            seconds=flags.seconds,
+            warmup_steps=warmup,
+            min_steps=max(MIN_STEPS, -(-4 * queue // config.ga_steps)),
+            steps=steps,
+        ),
         cold=flags.cold,
         warm=flags.warm,
         files=files,
