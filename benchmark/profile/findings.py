@@ -20,10 +20,14 @@ import numpy as np
 from benchmark.profile.phases import Phase
 from pipelines.errors import DataError
 from runtime import statistics
+from runtime.long_run import LEVEL, student
 from runtime.statistics import Interval
 
 TFDATA_LINE_US = 50
 """A next() below it means that input is no bottleneck: tensorflow.org/guide/data_performance_analysis."""
+
+_MIN_WINDOWS = 3
+"""Whose scatter says anything about the next."""
 
 Values = dict[str, Any]
 Windows = list[list[float]]
@@ -91,7 +95,9 @@ def _rate(phases: Phases, windows: Windows, images_per_step: int) -> Values:
         if 2 * len(unsteady) > len(windows):
             steady, because = False, unsteady[0].because
     except DataError as error:
-        because = str(error)
+        interval = _by_windows(value["images_per_s"], [images_per_step / _mean(window) for window in windows])
+        because = str(error) if math.isnan(interval.low) else ""
+        value |= {name: bound for name, bound in (plain(interval) or {}).items() if name != "value"}
     return value | {
         "steps": len(every),
         "window_s": sum(every),
@@ -110,10 +116,29 @@ def _rate(phases: Phases, windows: Windows, images_per_step: int) -> Values:
 def quotient(phases: Phases, over: Windows, under: Windows) -> Interval:
     """Rate of ``over`` divided by the rate of ``under``, from the same rounds unless one was cut short; no
     bounds where there are too few steps."""
+    value = phases.mean(under) / phases.mean(over)
     try:
         return statistics.ratio(over, under, phases.block, paired=len(over) == len(under))
     except DataError:
-        return Interval(phases.mean(under) / phases.mean(over), math.nan, math.nan)
+        if len(over) != len(under):
+            return Interval(value, math.nan, math.nan)
+        pairs = zip(over, under, strict=True)
+        return _by_windows(value, [_mean(second) / _mean(first) for first, second in pairs])
+
+
+def _by_windows(value: float, of_each: Sequence[float]) -> Interval:
+    """The interval of a positive ``value`` from what each window says of it, where windows are too short to
+    tell how their own steps scatter (a pass over the cases from a cold cache): Student's, of the logarithms."""
+    count = len(of_each)
+    if count < _MIN_WINDOWS or min(of_each) <= 0:
+        return Interval(value, math.nan, math.nan)
+    deviation = float(np.std(np.log(of_each), ddof=1)) / math.sqrt(count)
+    factor = math.exp(student(LEVEL, count - 1) * deviation)
+    return Interval(value, value / factor, value * factor)
+
+
+def _mean(seconds: Sequence[float]) -> float:
+    return sum(seconds) / len(seconds)
 
 
 def plain(interval: Interval | None) -> Values | None:
@@ -131,7 +156,8 @@ def stall_share(phases: Phases, arm: str = "both") -> Interval:
     try:
         per_stall = statistics.rate(stalls, 1.0, phases.block)
     except DataError:
-        return Interval(mean / total, math.nan, math.nan)
+        share = _by_windows(mean / total, [_mean(window) / total for window in stalls])
+        return share._replace(high=min(1.0, share.high))
     return Interval(mean / total, 1 / per_stall.high / total, min(1.0, 1 / per_stall.low / total))
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,6 +102,20 @@ def test_cold_rounds_give_the_fetch_stall_and_a_verdict_of_their_own() -> None:
     assert told["cold"]["verdict"]["name"] == "fetch-bound"
     assert told["cold"]["breakdown_ms"]["fetch"] == pytest.approx(41.6)
     assert "smaller than 5 x" in told["residency"]["cold_claim"]
+
+
+def test_short_passes_from_a_cold_cache_are_judged_by_their_scatter() -> None:
+    phases = profile(5.0, 40.0, 40.5, 0.2)
+    for number, slower in enumerate((0.97, 1.0, 1.03)):
+        for arm, step in (("loader-cold", 80.0), ("both-cold", 82.0)):
+            one = phase(arm, step * slower, number, cache="cold", stall_us=step * slower - 40)
+            phases.append(replace(one, step_us=one.step_us[:5], stall_us=one.stall_us[:5]))
+    told = find(context(), phases, [])
+    cold = told["rates"]["both-cold"]
+    assert cold["low"] < cold["images_per_s"] < cold["high"]
+    assert cold["unsteady_because"] == ""
+    assert told["cold"]["verdict"]["name"] == "fetch-bound"
+    assert told["fetch_stall"]["low"] < told["fetch_stall"]["value"] < told["fetch_stall"]["high"]
 
 
 def test_ranks_that_hold_up_the_others_are_named() -> None:
