@@ -6,6 +6,9 @@ import signal
 import sys
 from dataclasses import asdict
 
+import torch
+
+from benchmark.dataset_identity import data_of
 from benchmark.record import Record, write_record
 from pipelines.errors import DataError
 from runtime.arguments import RunConfig, parse_arguments
@@ -22,11 +25,14 @@ def benchmark(config: RunConfig, world: World) -> int:
     found = measure(config, world)
     if world.is_main:
         path = config.log_dir / "benchmark.json"
+        loader = config.loader
+        reads = loader.loader != "synthetic"
+        data = data_of(loader.data_dir, loader.evaluation_cases) if reads else {}
         record = Record(
             suite=f"benchmark-{config.exec_mode}",
             command=sys.argv,
             config=asdict(config) | {"world_size": world.size, "device": str(world.device)},
-            results=found.values,
+            results=found.values | data,
         )
         try:
             set_aside(path)
@@ -73,6 +79,9 @@ def main() -> int:
             return action(config, world)
     except (DataError, RunError) as error:
         print(f"main.py: error: {error}", file=sys.stderr)
+        return 1
+    except torch.OutOfMemoryError as error:
+        print(f"main.py: error: out of GPU memory: {str(error).splitlines()[0]}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("main.py: interrupted", file=sys.stderr)

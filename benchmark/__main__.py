@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+import torch
+
 from benchmark import compare, results_table, trace
 from benchmark.calibrate import command as calibrate
 from benchmark.mllog import command as mllog
@@ -46,12 +48,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags.argv = argv
     try:
         return int(flags.run(flags))
+    except torch.OutOfMemoryError as error:
+        print(
+            f"{parser.prog} {flags.command}: error: out of GPU memory: {_first_line(error)}", file=sys.stderr
+        )
+        return 1
     except (DataError, RunError, OSError) as error:
         print(f"{parser.prog} {flags.command}: error: {_sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{parser.prog} {flags.command}: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _sentence(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from benchmark.record import Record, read_record, write_record
 from pipelines.errors import DataError
 from preprocess.flags import positive
 from runtime.loader_arguments import number
-from runtime.statistics import show
+from runtime.statistics import MIN_PAIRS, show
 
 EPILOG = """The 95 % interval of the ratio of images per second, B over A, decides: SLOWER and FASTER where
 all of it lies beyond the noise floor, SAME where all of it lies within, else AMBIGUOUS: measure longer.
@@ -84,7 +85,8 @@ def run(flags: argparse.Namespace) -> int:
         return 0
     records = [read_record(path) for path in paths]
     a, b = (measured(record, path) for record, path in zip(records, paths, strict=True))
-    found = compare(a, b, flags.ignore, flags.noise_floor or NOISE_FLOOR)
+    floor = NOISE_FLOOR if flags.noise_floor is None else flags.noise_floor
+    found = compare(a, b, flags.ignore, floor)
     for name, path, record in zip("AB", paths, records, strict=True):
         print(f"{name}: {path}, {record.date[:10]}, commit {record.environment.get('commit', 'unknown')[:9]}")
     print(*found.text(), sep="\n")
@@ -108,37 +110,36 @@ def _paths(flags: argparse.Namespace) -> list[Path]:
 
 
 def _live(flags: argparse.Namespace) -> int:
+    """Compare live; what was measured is written even where it was interrupted."""
     if len(flags.records) != 2 or flags.baseline or flags.accept:
-        flags.wrong(
-            "--quick compares the flags of A and B: give two words, and neither --baseline nor --accept"
-        )
-    a, b = (
-        Variant([*shlex.split(flags.quick), *shlex.split(own)], checkout)
-        for own, checkout in zip(flags.records, (ROOT, flags.checkout), strict=True)
-    )
-    live = Live()
+        flags.wrong("--quick compares flags: give two words, and neither --baseline nor --accept")
+    if flags.pairs < MIN_PAIRS:
+        flags.wrong(f"--pairs {flags.pairs} have no interval: give at least {MIN_PAIRS}")
     try:
-        measure((a, b), flags.window, flags.slice, flags.pairs, live)
+        words = [shlex.split(text) for text in (flags.quick, *flags.records)]
+    except ValueError as error:
+        flags.wrong(f"--quick and its words: {error}")
+    live, status = Live(), 0
+    variants = Variant(words[0] + words[1], ROOT), Variant(words[0] + words[2], flags.checkout)
+    try:
+        measure(variants, flags.window, flags.slice, flags.pairs, live)
     except KeyboardInterrupt:
+        status = 128 + signal.SIGINT
         print(f"interrupted after {len(live.second)} of {flags.pairs} pairs", file=sys.stderr)
-    ratio = live.ratio
-    floor = flags.noise_floor or QUICK_FLOOR
-    verdict = judge(ratio, floor)
-    text = (
-        f"B / A {show(ratio)} in {len(live.second)} pairs of processes, {flags.window:g} s a side: {verdict}"
-    )
-    if verdict is Verdict.AMBIGUOUS:
-        text += f" ({' or '.join(possible(ratio, floor))})"
-    print(text)
+    floor = QUICK_FLOOR if flags.noise_floor is None else flags.noise_floor
+    results = asdict(live) | {"ratio": None, "verdict": None, "noise_floor": floor}
+    if len(live.second) >= MIN_PAIRS:
+        ratio = live.ratio
+        verdict = judge(ratio, floor)
+        status = status or EXIT_STATUS[verdict]
+        results |= {"ratio": ratio._asdict(), "verdict": verdict}
+        others = f" ({' or '.join(possible(ratio, floor))})" if verdict is Verdict.AMBIGUOUS else ""
+        pairs = f"{len(live.second)} pairs of processes, {flags.window:g} s a side"
+        print(f"B / A {show(ratio)} in {pairs}: {verdict}{others}")
     if flags.json:
-        results = asdict(live) | {
-            "ratio": ratio._asdict(),
-            "verdict": verdict,
-            "noise_floor": floor,
-        }
         command = ["python", "-m", "benchmark", *flags.argv]
         write_record(Record(suite="quick-comparison", command=command, results=results), flags.json)
-    return EXIT_STATUS[verdict]
+    return status
 
 
 def _accept(path: Path, baseline: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.environment import describe_storage
 from pipelines.cases import Case, find_cases, split
 from pipelines.errors import DataError
 from preprocess.files import npy_descr
@@ -61,6 +62,15 @@ def describe_dataset(data_dir: Path, evaluation_cases: Path) -> dict[str, Any]:
         "memory_bytes": memory,
         "at_least_5x_memory": training_bytes >= MEMORY_MULTIPLE * memory,
     }
+
+
+def data_of(data_dir: Path, evaluation_cases: Path) -> dict[str, Any]:
+    """``dataset`` and ``storage`` for a record, see `describe_dataset` and `environment.describe_storage`.
+
+    Raises:
+        DataError, OSError: as they do.
+    """
+    return {"dataset": describe_dataset(data_dir, evaluation_cases), "storage": describe_storage(data_dir)}
 
 
 def _identity(data_dir: Path, cases: Iterable[Case]) -> tuple[str, str]:

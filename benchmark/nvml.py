@@ -81,23 +81,6 @@ def _index(device: Device) -> int | None:
     return device if device is not None and device < torch.cuda.device_count() else None
 
 
-def throttle_reasons(device: Device, nvml: Any = None) -> list[str] | None:
-    """Why the clocks of a GPU are where they are now (``sw_power_cap``, ...); empty: nothing holds them back.
-
-    None where there is no GPU or NVML, or it does not tell. ``nvml`` stands in for pynvml in tests.
-
-    Raises:
-        pynvml.NVMLError: NVML fails.
-    """
-    nvml, index = nvml or import_nvml(), _index(device)
-    if index is None or not _opened(nvml):
-        return None
-    try:
-        return _reasons(nvml, _handle(nvml, index))
-    finally:
-        nvml.nvmlShutdown()
-
-
 def _reasons(nvml: Any, handle: Any) -> list[str] | None:
     mask = _supported(nvml, lambda: nvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
     if mask is None:
@@ -195,27 +178,39 @@ class EnergyMeter:
 
     def __init__(self, device: Device, nvml: Any = None) -> None:
         nvml, index = nvml or import_nvml(), _index(device)
-        # It stays open as long as the process: opening it takes time, in which energy flows.
         self._counter: Callable[[], int | None] = lambda: None
-        if index is not None and _opened(nvml):
-            handle = _handle(nvml, index)
-            self._counter = lambda: _supported(nvml, lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+        self.error = ""
+        """Why nothing can be told, where NVML failed: a measurement is not lost for it."""
         self._before: int | None = None
         self._started = False
+        if index is None or nvml is None:
+            return
+        try:
+            # It stays open as long as the process: opening it takes time, in which energy flows.
+            if _opened(nvml):
+                handle = _handle(nvml, index)
+                self._counter = lambda: self._read(nvml, handle)
+        except nvml.NVMLError as error:
+            self.error = _reason(error)
+
+    def _read(self, nvml: Any, handle: Any) -> int | None:
+        """Millijoules since the driver was loaded; None, and ``error`` where NVML failed."""
+        try:
+            counter: int | None = _supported(nvml, lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+            return counter
+        except nvml.NVMLError as error:
+            self.error = _reason(error)
+            return None
 
     def start(self) -> None:
-        """Read the counter.
-
-        Raises:
-            pynvml.NVMLError: NVML fails.
-        """
+        """Read the counter."""
         self._before, self._started = self._counter(), True
 
     def stop(self) -> float | None:
-        """Joules since ``start``; None where there is no GPU or NVML, or no such counter (before Volta).
+        """Joules since ``start``; None where there is no GPU or NVML, no such counter (before Volta), or NVML
+        fails.
 
         Raises:
-            pynvml.NVMLError: NVML fails.
             RuntimeError: it was not started.
         """
         if not self._started:

@@ -5,7 +5,13 @@ counts it once, shared memory included. Pages of mapped files are part of it, th
 back at any time; ``peak_kept`` leaves them out.
 """
 
+import time
 from pathlib import Path
+
+_QUIET_TICKS = 1
+"""Of CPU time, for all processes together, in `_QUIET_LOOK_S` seconds: as good as idle."""
+_QUIET_LOOK_S = 0.2
+_QUIET_LIMIT_S = 30.0
 
 
 class TreeMemory:
@@ -44,6 +50,19 @@ def cpu_ticks(root: int) -> int:
         fields = _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
         ticks += sum(int(value) for value in fields[11:13])
     return ticks
+
+
+def until_quiet(root: int) -> bool:
+    """Wait until a process and its descendants have nothing left to do; False where they still have."""
+    deadline = time.monotonic() + _QUIET_LIMIT_S
+    before = cpu_ticks(root)
+    while time.monotonic() < deadline:
+        time.sleep(_QUIET_LOOK_S)
+        now = cpu_ticks(root)
+        if now - before <= _QUIET_TICKS:
+            return True
+        before = now
+    return False
 
 
 def _members(root: int) -> list[int]:

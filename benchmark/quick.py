@@ -32,7 +32,7 @@ class Variant:
 
 @dataclass
 class Live:
-    """What was measured so far: steps/s of each pair of processes."""
+    """What was measured so far: images/s of each pair of processes."""
 
     first: list[float] = field(default_factory=list)
     second: list[float] = field(default_factory=list)
@@ -63,8 +63,8 @@ def measure(
             for turn in range(slices):
                 for side in order if turn % 2 == 0 else order[::-1]:
                     found = sides[side].ask(str(window_s / pairs / slices))
-                    steps, seconds = done[side]
-                    done[side] = (steps + found["steps"], seconds + found["seconds"])
+                    images, seconds = done[side]
+                    done[side] = (images + found["images"], seconds + found["seconds"])
             for side in order:
                 sides[side].ask("end")
             live.first.append(done[0][0] / done[0][1])

@@ -3,7 +3,7 @@
 Started by `benchmark.quick` with the flags of ``profile`` after the number of an open file to answer to.
 A line of standard input is ``new`` (a fresh child is forked, which warms up), a number of seconds (the
 child runs a slice that long) or ``end`` (the child ends). Each answer is a line of JSON; that of a slice
-has its steps and the seconds that they took. Everything is imported before the fork, so that a fresh
+has its images and the seconds that they took. Everything is imported before the fork, so that a fresh
 process costs no more than its model and its loader.
 """
 
@@ -23,9 +23,6 @@ from runtime.clock import synchronize
 from runtime.distributed_utils import join_world
 from runtime.errors import RunError
 
-SETTLING_STEPS = 2
-"""At the beginning of a slice, which do not count: the batches that became ready in the pause."""
-
 
 def serve(flags: argparse.Namespace, reply: TextIO) -> int:
     """A child's life, up to ``end``; its exit status."""
@@ -34,13 +31,18 @@ def serve(flags: argparse.Namespace, reply: TextIO) -> int:
             subject = subject_of(flags, world)
             loader = subject.loader()
             try:
+                # The first steps of a slice do not count: what became ready in the pause, and two more.
+                queue = subject.config.loader.prefetch * max(1, subject.config.loader.num_workers)
+                settling = -(-queue // subject.config.loader.ga_steps) + 2
                 steps = subject.steps(iter(loader))
                 for _ in range(flags.window_warmup or 5):
                     next(steps)
                 synchronize(world.device)
                 print("{}", file=reply, flush=True)
                 while (line := sys.stdin.readline().strip()) != "end":
-                    print(json.dumps(_slice(steps, float(line), world.device)), file=reply, flush=True)
+                    found = _slice(steps, float(line), settling, world.device)
+                    found["images"] = found.pop("steps") * subject.session.global_batch_size
+                    print(json.dumps(found), file=reply, flush=True)
             finally:
                 loader.close()
     except (DataError, RunError, OSError) as error:
@@ -49,8 +51,8 @@ def serve(flags: argparse.Namespace, reply: TextIO) -> int:
     return 0
 
 
-def _slice(steps: Iterator[Any], seconds: float, device: Any) -> dict[str, float]:
-    for _ in range(SETTLING_STEPS):
+def _slice(steps: Iterator[Any], seconds: float, settling: int, device: Any) -> dict[str, float]:
+    for _ in range(settling):
         next(steps)
     synchronize(device)
     begin, count = time.perf_counter(), 0
@@ -66,6 +68,8 @@ def main() -> int:
     parser = OneSentenceParser(prog="compare", allow_abbrev=False)
     add_arguments(parser)
     flags = parser.parse_args(sys.argv[2:])
+    if flags.accelerators > 1:
+        parser.error("--accelerators: --quick compares one rank")
     importlib.import_module(
         "torch._dynamo"
     )  # which the first optimizer of a process takes a second to import

@@ -42,6 +42,8 @@ def run(flags: argparse.Namespace) -> int:
         DataError, RunError: what is to be traced cannot run.
         OSError: the trace cannot be written.
     """
+    if flags.accelerators > 1:
+        flags.parser.error("--accelerators: a trace is of one rank")
     if flags.nvtx and not torch.cuda.is_available():
         flags.parser.error("--nvtx needs a GPU: without one write a trace")
     with join_world(flags.local_rank) as world:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from pipelines.base import Batch, Observer, Position
 from pipelines.cases import Schedule, Step
@@ -90,8 +91,9 @@ class DaliTrainLoader:
                         batch = self._outputs.take(self._pipeline)
                     plan, before, waited = mine.get(number), waited, mine.waited_s
                     self.bytes_read += plan.bytes_read
-                    if self.observer:
-                        self.observer(BatchTimes(plan.times, host_wait_s=waited - before))
+                    if self.observer and plan.times:
+                        transfer_s = 0.0 if self._device.type == "cpu" else None
+                        self.observer(BatchTimes(plan.times, transfer_s, host_wait_s=waited - before))
                     yield batch
                     if self._planner is not mine or self._outputs is None:
                         raise RuntimeError("this iterator ended: its loader was closed or iterated again")
@@ -171,8 +173,9 @@ class _Outputs:
         self._held[place] = pipeline.run(stream) if self._graph.device == "gpu" else pipeline.run()
         image, label = (torch.from_dlpack(output.as_tensor()) for output in self._held[place])
         target = self._batches[place]
-        target.image.copy_(self._strided(image), non_blocking=True)
-        target.label.copy_(label, non_blocking=True)
+        with record_function("transfer"):
+            target.image.copy_(self._strided(image), non_blocking=True)
+            target.label.copy_(label, non_blocking=True)
         self._taken[place].record(stream)
         return target
 

@@ -31,7 +31,7 @@ class Plan(NamedTuple):
     draws: tuple[Any, ...]
     """As ``Draws`` has them."""
     times: tuple[SampleTimes, ...]
-    """What it took to make it."""
+    """What it took to make it; none, where the graph reads the data."""
     data: tuple[Any, ...] = ()
     """Images and labels, where the front hands them over."""
     starts: tuple[Any, ...] = ()
@@ -180,15 +180,12 @@ class FileFront:
 
     def plan(self, number: int, step: Step) -> Plan:
         """See ``Front``."""
-        watch = SampleWatch()
-        watch.reading()
         for case in set(step.cases) - self._checked:
             self._samples.check(case, self._files.label(case)[0])
             self._checked.add(case)
-        watch.read()
         windows, draws, searched = _drawn(self._samples, step, self._seed, self._noise_in_graph)
         read = sum(_size(path) for case in step.cases for path in self._files.paths(case))
-        return Plan(draws, (watch.done(),), (), _starts(windows), searched + read)
+        return Plan(draws, (), (), _starts(windows), searched + read)
 
     def pipeline(self, config: GraphConfig, plans: Plans, steps: list[Step]) -> Any:
         """See ``Front``."""

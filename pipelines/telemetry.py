@@ -43,8 +43,9 @@ class BatchTimes(NamedTuple):
     """The making of one batch that was handed out."""
 
     samples: tuple[SampleTimes, ...]
-    transfer_s: float = 0.0
-    """Seconds of its way to the device (on CUDA: of the last batch that is known to have arrived there)."""
+    transfer_s: float | None
+    """Seconds of its way to the device (on CUDA: of the last batch that is known to have arrived there); None
+    where a graph takes it there among other things."""
     host_wait_s: float | None = None
     """Seconds for which a graph behind the host's work waited for it; None where there is no such graph."""
 

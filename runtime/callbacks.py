@@ -173,13 +173,13 @@ class PerformanceCallback:
             self._clock.stop()
 
     def cut_short(self) -> bool:
-        """Close the window where it is; False where no step of it is done."""
+        """Close the window at its last step, if it is still open; False where no step of it is done."""
         timed = self._done - self._warmup_steps
         if timed <= 0:
             return False
         if timed < self._num_steps:
             self._num_steps = timed
-            self._clock.stop()
+            self._clock.stop_at_last_step()
         return True
 
     def performance(self, items_per_step: int) -> Performance:

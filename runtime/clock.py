@@ -57,6 +57,11 @@ class StepClock:
         synchronize(self._device)
         self._end = time.perf_counter()
 
+    def stop_at_last_step(self) -> None:
+        """Close the window where its last step ended, whatever has begun since."""
+        synchronize(self._device)
+        self._end = self._begin + sum(self.step_seconds())
+
     def watching(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
         """The same batches; how long each was waited for is noted."""
         return _Watched(self, batches)

@@ -44,28 +44,35 @@ def benchmark_training(config: RunConfig, world: World) -> Throughput:
     clock = StepClock(world.device)
     timing = PerformanceCallback(clock, config.warmup_steps, config.benchmark_steps)
     total = config.warmup_steps + config.benchmark_steps
+    interrupted, resident = False, None
     try:
         steps_per_epoch = len(loader) // config.loader.ga_steps
         batches = iter(loader)
         steps = training_steps(state, clock.watching(batches), steps_per_epoch, config.learning_rate)
         timing.on_fit_start()
         hidden = not (config.verbose and world.is_main)
-        interrupted = False
-        try:
-            bar = tqdm(islice(steps, total), total=total, desc="steps", disable=hidden)
-            for last_loss in bar:  # noqa: B007
-                timing.on_step()
-        except KeyboardInterrupt:
-            interrupted = timing.cut_short()
-            if not interrupted:
-                raise
-        performance = timing.performance(session.global_batch_size)
-        step_seconds, wait_seconds = clock.step_seconds(), clock.wait_seconds()
-        # The steps without a loader are the other ranks' too, who may have stopped elsewhere.
-        resident = _copy(next(batches)) if config.ceiling_steps and not interrupted else None
+        for last_loss in tqdm(islice(steps, total), total=total, desc="steps", disable=hidden):
+            timing.on_step()
+        resident = _copy(next(batches)) if config.ceiling_steps else None
+    except KeyboardInterrupt:
+        # With several ranks the device may be waiting for one that has ended.
+        if world.size > 1 or not timing.cut_short():
+            raise
+        interrupted = True
     finally:
         loader.close()
-    ceiling = _ceiling(state, resident, config.ceiling_steps, clock) if resident else []
+    performance = timing.performance(session.global_batch_size)
+    step_seconds = clock.step_seconds()
+    # On a GPU a host that is ahead waits in next() for the device, not for data.
+    wait_seconds = clock.stall_seconds() if world.device.type == "cuda" else clock.wait_seconds()
+    ceiling: list[float] = []
+    try:
+        if resident:
+            ceiling = _ceiling(state, resident, config.ceiling_steps, clock)
+    except KeyboardInterrupt:
+        if world.size > 1:
+            raise
+        interrupted = True
     headline = Headline.of(
         step_seconds,
         ceiling,

@@ -121,10 +121,14 @@ def _one_thread() -> Iterator[None]:
 
 def expected_step_ms(delays: Delays, own: dict[str, Any]) -> float:
     """A step with one worker: the longer of what the worker and what the step's own process do."""
+    return max(_sides_ms(delays, own))
+
+
+def _sides_ms(delays: Delays, own: dict[str, Any]) -> tuple[float, float]:
+    """What a batch takes its worker, and what a step takes its own process, waits for the worker aside."""
     services = own["service_ms"]
     worker = delays.fetch + delays.prep + services["fetch"] + services["prep"]
-    consumer = delays.transfer + delays.compute + delays.contention + own["breakdown_ms"]["compute"]
-    return max(worker, consumer)
+    return worker, delays.transfer + delays.compute + delays.contention + own["breakdown_ms"]["compute"]
 
 
 def _attribution(name: str, trial: Trial, found: dict[str, Any], own: dict[str, Any]) -> Attribution:
@@ -137,6 +141,10 @@ def _attribution(name: str, trial: Trial, found: dict[str, Any], own: dict[str, 
         delays.contention,
         found["breakdown_ms"]["contention"] - own["breakdown_ms"]["contention"],
     )
+    waits = found["breakdown_ms"]
+    parts["wait for transfer"] = (delays.transfer, waits["transfer"] - own["breakdown_ms"]["transfer"])
+    worker, consumer = _sides_ms(delays, own)
+    parts["wait for workers"] = (max(0.0, worker - consumer), waits["fetch"] + waits["prep"])
     parts["step"] = (expected_step_ms(delays, own), _mean_step_ms(found, "both"))
     return Attribution(name, found["verdict"]["name"], trial.verdict, parts)
 

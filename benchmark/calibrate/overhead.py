@@ -36,7 +36,7 @@ def per_step_us(batch_size: int, count: int = 2000) -> dict[str, float]:
         watch.reading()
         watch.read()
         times = watch.done()
-        log.append(BatchTimes((times,)))
+        log.append(BatchTimes((times,), 0.0))
 
     def naming() -> None:
         with record_function("forward"):

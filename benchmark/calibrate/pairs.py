@@ -14,6 +14,7 @@ from benchmark.environment import ROOT
 from benchmark.quick import Live, Variant, measure
 from benchmark.ratio import QUICK_FLOOR, Verdict, judge
 from benchmark.record import Record, write_record
+from pipelines.errors import DataError
 from preprocess.flags import OneSentenceParser, positive
 from runtime.statistics import show
 
@@ -33,11 +34,16 @@ def main() -> int:
     options = parser.parse_args()
     flags = [flag for flag in options.flags if flag != "--"]
     found: list[dict[str, Any]] = []
-    for number in range(options.comparisons):
-        for kind in _EXPECTED:
-            found.append(_compared(kind, flags))
-            last = found[-1]
-            print(f"{number + 1} {kind}: {show(last['interval'])} {last['verdict']}", flush=True)
+    try:
+        for number in range(options.comparisons):
+            for kind in _EXPECTED:
+                found.append(_compared(kind, flags))
+                last = found[-1]
+                print(f"{number + 1} {kind}: {show(last['interval'])} {last['verdict']}", flush=True)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
     counts = {kind: dict(Counter(c["verdict"] for c in found if c["kind"] == kind)) for kind in _EXPECTED}
     right = {kind: counts[kind].get(expected, 0) for kind, expected in _EXPECTED.items()}
     print(f"right of {options.comparisons}: {right}; all verdicts: {counts}")

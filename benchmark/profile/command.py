@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ from benchmark import anchors
 from benchmark.page.command import write_page
 from benchmark.profile.launch import launch
 from benchmark.profile.phases import Lengths
-from benchmark.profile.recording import record_of
+from benchmark.profile.recording import identity_of, record_of
 from benchmark.profile.session import Course, Rounds
 from benchmark.profile.subject import Subject
-from benchmark.profile.summary import of_rank
+from benchmark.profile.summary import longest, of_rank
 from benchmark.profile.text import lines
-from benchmark.record import Record, write_record
+from benchmark.record import write_record
 from pipelines.config import LOADERS
 from pipelines.dataset import split_cases
 from pipelines.errors import DataError
@@ -109,6 +110,12 @@ def subject_of(flags: argparse.Namespace, world: World) -> Subject:
 
 def _profile(subject: Subject, flags: argparse.Namespace, world: World) -> int:
     course = course_of(subject, flags)
+    folder = flags.out or subject.config.log_dir / "profile"
+    identity = identity_of(
+        subject, course
+    )  # what is wrong with the data, or the folder, is said before measuring
+    if world.is_main:
+        _claim(folder)
     rounds = Rounds(subject, course, world.say)
     interrupted = False
     try:
@@ -120,10 +127,14 @@ def _profile(subject: Subject, flags: argparse.Namespace, world: World) -> int:
     ranks: list[dict[str, Any]] = []
     if world.size > 1 and not interrupted:
         ranks = gather(of_rank(rounds.phases, world.rank), world)
+        stalls = gather([phase.stall_us for phase in rounds.phases], world)
+        rounds.phases = [
+            replace(phase, stall_us=longest(list(of_ranks)))
+            for phase, of_ranks in zip(rounds.phases, zip(*stalls, strict=True), strict=True)
+        ]
     if world.is_main:
-        record = record_of(subject, course, rounds, ranks, flags.argv)
-        folder = flags.out or subject.config.log_dir / "profile"
-        write(record, folder)
+        record = record_of(subject, course, rounds, ranks, identity, flags.argv)
+        write_record(record, folder / "record.json")
         if complete:
             print(*lines(record.results), sep="\n", flush=True)
         print(f"record: {folder / 'record.json'}", flush=True)
@@ -146,7 +157,7 @@ def course_of(subject: Subject, flags: argparse.Namespace) -> Course:
     config = subject.config.loader
     reads = subject.loader_name != "synthetic"
     files: tuple[Path, ...] = ()
-    if reads and (subject.loader_name in LOADERS or config.data_dir.is_dir()):
+    if reads and (subject.loader_name in LOADERS or any(config.data_dir.glob("case_*_x.npy"))):
         files = tuple(path for case in split_cases(config)[0] for path in (case.image, case.label))
     for flag in ("cold", "warm"):
         if getattr(flags, flag) and not files:
@@ -175,8 +186,8 @@ def course_of(subject: Subject, flags: argparse.Namespace) -> Course:
     )
 
 
-def write(record: Record, folder: Path) -> None:
-    """Write ``record.json``; an earlier one, and its page, are renamed to carry their time.
+def _claim(folder: Path) -> None:
+    """Make the folder of the results; an earlier record there, and its page, are renamed to carry their time.
 
     Raises:
         RunError: the folder cannot be written to.
@@ -185,7 +196,8 @@ def write(record: Record, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("record.json", "report.html"):
             set_aside(folder / name)
-        write_record(record, folder / "record.json")
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
     except OSError as error:
         raise RunError(f"{folder} cannot be written to ({error.strerror}): check --out") from error
 

@@ -128,7 +128,7 @@ def quotient(phases: Phases, over: Windows, under: Windows) -> Interval:
 
 def _by_windows(value: float, of_each: Sequence[float]) -> Interval:
     """The interval of a positive ``value`` from what each window says of it, where windows are too short to
-    tell how their own steps scatter (a pass over the cases from a cold cache): Student's, of the logarithms."""
+    tell how their own steps scatter (a pass over the cases from a cold cache): Student's, of logarithms."""
     count = len(of_each)
     if count < _MIN_WINDOWS or min(of_each) <= 0:
         return Interval(value, math.nan, math.nan)
@@ -139,6 +139,11 @@ def _by_windows(value: float, of_each: Sequence[float]) -> Interval:
 
 def _mean(seconds: Sequence[float]) -> float:
     return sum(seconds) / len(seconds)
+
+
+def at_most_one(value: float) -> float:
+    """A bound that is not known (NaN) stays so."""
+    return value if math.isnan(value) else min(1.0, value)
 
 
 def plain(interval: Interval | None) -> Values | None:
@@ -157,8 +162,8 @@ def stall_share(phases: Phases, arm: str = "both") -> Interval:
         per_stall = statistics.rate(stalls, 1.0, phases.block)
     except DataError:
         share = _by_windows(mean / total, [_mean(window) / total for window in stalls])
-        return share._replace(high=min(1.0, share.high))
-    return Interval(mean / total, 1 / per_stall.high / total, min(1.0, 1 / per_stall.low / total))
+        return share._replace(high=at_most_one(share.high))
+    return Interval(mean / total, 1 / per_stall.high / total, at_most_one(1 / per_stall.low / total))
 
 
 def breakdown(phases: Phases, computing: float, arm: str = "both") -> dict[str, float]:

@@ -79,8 +79,7 @@ class ForeignLoader:
                     batch = next(batches, None)
                 if batch is None:
                     break
-                if empty:
-                    self._check(batch)
+                self._check(batch)
                 empty = False
                 yield self._for_our_step(batch) if self._ours else batch
             if empty:
@@ -109,8 +108,8 @@ class ForeignLoader:
             raise DataError(f"--loader {self._name} delivers {type(batch).__name__} without any array")
         if rows != self._config.batch_size:
             raise DataError(
-                f"--loader {self._name} delivers batches of {rows}, but --batch_size is "
-                f"{self._config.batch_size}: pass --batch_size {rows}"
+                f"--loader {self._name} delivers a batch of {rows}, but --batch_size is "
+                f"{self._config.batch_size}: pass --batch_size {rows}, or drop an epoch's short last batch"
             )
 
     def _for_our_step(self, batch: Any) -> Batch:

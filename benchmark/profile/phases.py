@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmark import residency
-from benchmark.nvml import EnergyMeter
-from benchmark.process_tree import cpu_ticks
+from benchmark.nvml import EnergyMeter, describe_gpu
+from benchmark.process_tree import until_quiet
 from benchmark.profile.subject import Subject
 from pipelines.errors import DataError
 from pipelines.telemetry import BatchTimes
@@ -22,10 +22,6 @@ from runtime.distributed_utils import barrier, broadcast
 
 ARMS = ("loader", "step", "both", "loader-cold", "both-cold", "step-local")
 
-_QUIET_TICKS = 1
-"""Of CPU time, for all processes together, in `_QUIET_LOOK_S` seconds: as good as idle."""
-_QUIET_LOOK_S = 0.2
-_QUIET_LIMIT_S = 10.0
 _MAX_STEPS = 100_000
 
 
@@ -85,10 +81,14 @@ class Instrument:
         self._files, self._process = files, process
         self._clock = StepClock(subject.world.device)
         self._energy = EnergyMeter(subject.world.device)
+        self.gpu_states: list[dict[str, Any]] = []
+        """Clocks, power, temperature and throttle reasons at the end of each window of ``both``."""
+        self.disturbed = 0
+        """Windows of the step alone that began before the loader was quiet."""
 
     def step(self, resident: Sequence[Any], number: int, *, local: bool = False) -> Phase:
         """The step alone, on batches that are there already, when nothing else runs any more."""
-        _until_quiet()
+        self.disturbed += not until_quiet(os.getpid())
         steps = self._subject.steps(cycle(resident), local=local)
         return self._window("step-local" if local else "step", number, "none", steps, None, None)
 
@@ -101,7 +101,7 @@ class Instrument:
     def both(self, loader: Any, batches: Iterator[Any], number: int, cache: str, **limits: int) -> Phase:
         """The step, fed by the loader."""
         arm = "both-cold" if cache == "cold" else "both"
-        steps = self._subject.steps(self._clock.watching(batches))
+        steps = self._subject.steps(self._clock.watching(self._subject.together(batches)))
         return self._window(arm, number, cache, steps, loader, batches, **limits)
 
     def _window(
@@ -134,10 +134,15 @@ class Instrument:
         alone = world.size == 1 and exactly is None and self._lengths.steps is None
         step_us = self._run(steps, count, self._lengths.seconds if alone else 0.0)
         energy = self._energy.stop()
+        if arm == "both" and world.device.type == "cuda":
+            self.gpu_states.append(describe_gpu(world.device.index or 0))
         window_s, asked_at = clock.window_seconds, list(clock.asked_at)
         _check_resolution(arm, window_s, len(step_us))
-        waits = microseconds(clock.wait_seconds()) if loader is not None else []
         stalls = microseconds(clock.stall_seconds()) if arm.startswith("both") else []
+        waits = microseconds(clock.wait_seconds()) if loader is not None else []
+        if stalls and world.device.type == "cuda":
+            # A host that is ahead waits in next() for the device, not for data.
+            waits = stalls
         if read is not None and loader.bytes_read is not None:
             read = loader.bytes_read - read
         if batches is not None and log and exactly is None:
@@ -183,7 +188,10 @@ class Instrument:
         return min(max(self._lengths.min_steps, math.ceil(self._lengths.seconds / mean_s)), _MAX_STEPS)
 
     def _resident(self) -> int | None:
-        return residency.resident_bytes(self._files) if self._files else None
+        try:
+            return residency.resident_bytes(self._files) if self._files else None
+        except residency.ResidencyError:
+            return None  # the kernel does not tell this user, whose files they are not
 
 
 def _taken(batches: Iterator[Any], for_each_step: int) -> Iterator[None]:
@@ -215,33 +223,23 @@ def _services(log: list[BatchTimes], asked_at: Sequence[float], steps: int) -> d
     per_step = len(asked_at) // steps
     of_window = log[: len(asked_at)]
 
-    def summed(value: Callable[[BatchTimes], float]) -> list[int]:
-        each = np.array([value(times) for times in of_window]).reshape(steps, per_step)
-        return microseconds(each.sum(axis=1).tolist())
+    def summed(values: Sequence[float | None]) -> list[int]:
+        if None in values:
+            return []
+        return microseconds(np.array(values, dtype=float).reshape(steps, per_step).sum(axis=1).tolist())
 
     found = {
-        "fetch_us": summed(lambda times: times.fetch_s),
-        "prep_us": summed(lambda times: times.prep_s),
-        "transfer_us": summed(lambda times: times.transfer_s),
-        "ready": _ready(np.array([times.ready_at for times in log]), np.array(asked_at)),
+        "fetch_us": summed([times.fetch_s for times in of_window]),
+        "prep_us": summed([times.prep_s for times in of_window]),
+        "transfer_us": summed([times.transfer_s for times in of_window]),
+        "host_wait_us": summed([times.host_wait_s for times in of_window]),
     }
-    if all(times.host_wait_s is not None for times in of_window):
-        found["host_wait_us"] = summed(lambda times: times.host_wait_s or 0.0)
+    # Where a graph comes after the host's work, nobody tells when the batch itself was ready.
+    if not found["host_wait_us"]:
+        found["ready"] = _ready(np.array([times.ready_at for times in log]), np.array(asked_at))
     return found
 
 
 def _ready(ready_at: Any, asked_at: Any) -> list[int]:
     """How many batches, the one asked for and those after it, were there at each request."""
     return [int(np.count_nonzero(ready_at[k:] <= asked)) for k, asked in enumerate(asked_at)]
-
-
-def _until_quiet() -> None:
-    """Wait until this process and its children have nothing left to do: queues are full."""
-    deadline = time.monotonic() + _QUIET_LIMIT_S
-    before = cpu_ticks(os.getpid())
-    while time.monotonic() < deadline:
-        time.sleep(_QUIET_LOOK_S)
-        now = cpu_ticks(os.getpid())
-        if now - before <= _QUIET_TICKS:
-            return
-        before = now

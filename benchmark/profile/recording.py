@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmark.dataset_identity import describe_dataset
-from benchmark.environment import describe, describe_storage
+from benchmark.dataset_identity import data_of
+from benchmark.environment import describe
 from benchmark.profile.session import Course, Rounds
 from benchmark.profile.subject import Subject
 from benchmark.profile.summary import Context, results
@@ -15,7 +15,12 @@ from preprocess.machine import usable_cpus
 
 
 def record_of(
-    subject: Subject, course: Course, rounds: Rounds, ranks: list[dict[str, Any]], argv: Sequence[str]
+    subject: Subject,
+    course: Course,
+    rounds: Rounds,
+    ranks: list[dict[str, Any]],
+    identity: dict[str, Any],
+    argv: Sequence[str],
 ) -> Record:
     """The record of what was measured so far."""
     config, world = subject.config, subject.world
@@ -44,10 +49,10 @@ def record_of(
         rounds=course.rounds,
     )
     found = results(context, rounds.phases, ranks)
-    if course.files:
-        found["dataset"] = describe_dataset(loader.data_dir, loader.evaluation_cases)
+    found |= {name: value for name, value in identity.items() if name == "dataset"}
     found["pipeline"] = {"patches": rounds.patches, "seed": config.seed}
-    environment = describe() | ({"storage": describe_storage(loader.data_dir)} if course.files else {})
+    found["gpu_states"] = rounds.gpu_states
+    environment = describe() | {name: value for name, value in identity.items() if name == "storage"}
     plain_config = asdict(config) | {"world_size": world.size, "device": str(world.device)}
     plain_config["loader"]["loader"] = subject.loader_name
     return Record(
@@ -71,3 +76,13 @@ def _emulation(subject: Subject) -> dict[str, Any] | None:
         "date": emulated.date,
         "assumed": emulated.assumed,
     }
+
+
+def identity_of(subject: Subject, course: Course) -> dict[str, Any]:
+    """``dataset`` and ``storage`` of the files that are read, if that is known.
+
+    Raises:
+        DataError: the manifest of the data set is damaged, or the like.
+    """
+    config = subject.config.loader
+    return data_of(config.data_dir, config.evaluation_cases) if course.files else {}

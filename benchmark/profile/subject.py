@@ -1,6 +1,7 @@
 """What is measured: the loader and the step of a run, exactly as training has them, or somebody else's."""
 
 import contextlib
+import copy
 import time
 from collections.abc import Iterator
 from functools import cached_property
@@ -12,7 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmark.anchors import Emulated
 from benchmark.profile.foreign import ForeignLoader, ForeignStep
 from pipelines import data_loader
-from pipelines.base import Batch
 from runtime.arguments import RunConfig
 from runtime.distributed_utils import World, barrier
 from runtime.schedule import LearningRate
@@ -74,6 +74,12 @@ class Subject:
             self._loader, self.config.loader, session.shard, self.world.device, for_our_step=ours
         )
 
+    def together(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches; of emulated consumers, which all step together, each when all ranks have theirs."""
+        if not self.emulated or self.world.size == 1:
+            return batches
+        return _together(batches, self.world)
+
     def steps(self, batches: Iterator[Any], *, local: bool = False) -> Iterator[Any]:
         """Step without end; ``local`` keeps gradients on this rank."""
         if self.emulated:
@@ -89,13 +95,12 @@ class Subject:
         """A copy of a batch that outlives its loader."""
         if isinstance(batch, torch.Tensor):
             return batch.clone(memory_format=torch.preserve_format)
-        if isinstance(batch, Batch):
-            return Batch(*(self.resident(part) for part in batch))
         if isinstance(batch, dict):
             return {key: self.resident(part) for key, part in batch.items()}
         if isinstance(batch, list | tuple):
-            return type(batch)(self.resident(part) for part in batch)
-        return batch
+            parts = [self.resident(part) for part in batch]
+            return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+        return copy.copy(batch)
 
     @cached_property
     def _state(self) -> TrainState:
@@ -113,11 +118,9 @@ class Subject:
             yield result
 
     def _emulated_steps(self, batches: Iterator[Any], seconds: float) -> Iterator[None]:
-        """Consumers that all wait for the slowest, as those that average gradients do."""
         while True:
             for _ in range(self.config.loader.ga_steps):
                 next(batches)
-            barrier(self.world)
             time.sleep(seconds)
             yield None
 
@@ -127,3 +130,9 @@ class Subject:
             with model.no_sync() if isinstance(model, DistributedDataParallel) else contextlib.nullcontext():
                 result = next(steps)
             yield result
+
+
+def _together(batches: Iterator[Any], world: World) -> Iterator[Any]:
+    for batch in batches:
+        barrier(world)
+        yield batch

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmark.profile import findings, what_if
-from benchmark.profile.findings import Phases, plain, quotient
+from benchmark.profile.findings import Phases, at_most_one, plain, quotient
 from benchmark.profile.phases import Phase
-from benchmark.profile.verdict import Verdict, advice, judge
+from benchmark.profile.verdict import Verdict, advice, judge, too_noisy
 from runtime import statistics
 from runtime.statistics import Interval, mapped
 
@@ -75,13 +75,16 @@ def find(context: Context, measured: Sequence[Phase], ranks: Sequence[dict[str, 
         model,
         needed,
     )  # fmt: skip
+    # The step alone tells the machine's noise; beside the loader, steps come in bursts too.
+    noise = statistics.noise([s for window in taking for s in window])
     parts = findings.breakdown(phases, computing)
     verdict, tax = _judge(phases, parts, "both", says)
-    noise = statistics.noise([s for window in together for s in window])
+    if noise.grade == "too noisy":
+        verdict = too_noisy(noise.iqr_over_median, says["inconclusive"])
     found = {
         "rates": rates,
         "data_stall": plain(mapped(of_ceiling, lambda x: 1 - x)),
-        "prep_stall": plain(mapped(headroom, lambda x: 1 - min(1.0, x))),
+        "prep_stall": plain(mapped(headroom, lambda x: 1 - at_most_one(x))),
         "fetch_stall": plain(_fetch_stall(phases, headroom)),
         "stall_share": plain(findings.stall_share(phases)),
         "breakdown_ms": parts,
@@ -130,7 +133,7 @@ def _fetch_stall(phases: Phases, headroom: Interval) -> Interval | None:
     if not phases.of("loader-cold"):
         return None
     cold = quotient(phases, phases.steps("loader-cold"), phases.steps("step"))
-    headroom, cold = (mapped(each, lambda x: min(1.0, x)) for each in (headroom, cold))
+    headroom, cold = (mapped(each, at_most_one) for each in (headroom, cold))
     value = headroom.value - cold.value
     half = math.hypot(headroom.high - headroom.low, cold.high - cold.low) / 2
     return Interval(value, value - half, value + half)
@@ -182,8 +185,13 @@ def _residency(context: Context, measured: Sequence[Phase]) -> dict[str, Any] | 
 def _stragglers(ranks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Marks a rank whose own work takes 5 % longer than the median rank's: all others wait for it."""
     own = [rank["local_ms"] + rank["stall_ms"] for rank in ranks]
-    median = sorted(own)[len(own) // 2]
+    median = sorted(own)[(len(own) - 1) // 2]
     return [dict(rank, straggler=time > 1.05 * median) for rank, time in zip(ranks, own, strict=True)]
+
+
+def longest(stalls: Sequence[Sequence[int]]) -> list[int]:
+    """Of each step the longest stall of any rank, for which all wait that step together."""
+    return [max(of_step) for of_step in zip(*stalls, strict=True)]
 
 
 def of_rank(phases: Sequence[Phase], rank: int) -> dict[str, Any]:

@@ -69,6 +69,16 @@ def judge(
     )
 
 
+def too_noisy(spread: float, advice: str) -> Verdict:
+    """The verdict on a machine whose steps scatter too much for any: see `statistics.noise`."""
+    return Verdict(
+        "inconclusive",
+        f"inconclusive: the middle half of the steps alone spreads over {100 * spread:.0f} % of their "
+        "median, and 25 % is too noisy.",
+        advice,
+    )
+
+
 def _what_is_open(stall: Interval, contention: Interval) -> str:
     parts = [
         f"{what} take{ending} {_percent(interval)} of a step's time"
@@ -103,7 +113,7 @@ def advice(context: dict[str, Any], what_if: dict[str, Any] | None, needed_mb_pe
             "; --data_cache host reads every case once, --storage_dtype float16 of preprocessing halves it"
         )
     elif cached:
-        fetch += " until the cache is filled: more --warmup_steps measure what comes after"
+        fetch += " until the cache is filled: a longer --window_warmup measures what comes after"
     prep = what_if["statement"] if what_if else "raise the number of its workers, or give it more CPUs"
     if context["loader"] == "pytorch" and context["device"] != "cpu":
         prep += "; --loader dali augments on the GPU"

@@ -51,6 +51,9 @@ def run(flags: argparse.Namespace) -> int:
         OSError: nothing can be written.
     """
     switches = _check_axes(flags.parser, flags.axis)
+    for one in flags.axis:
+        if f"--{one.name}" in flags.argv or any(word.startswith(f"--{one.name}=") for word in flags.argv):
+            raise DataError(f"--{one.name} is an axis and is given besides: drop one of them")
     folder = flags.out or flags.log_dir / "sweep"
     # Given or not, these are the sweep's own defaults.
     base = [*without(flags.argv[1:], _OWN), "--rounds", str(flags.rounds), "--seconds", str(flags.seconds)]

@@ -89,7 +89,7 @@ def test_what_the_loader_may_have_is_used() -> None:
     ("name", "message"),
     [
         ("empty", "ended without a single batch"),
-        ("of_five", "batches of 5, but --batch_size is 2: pass --batch_size 5"),
+        ("of_five", "a batch of 5, but --batch_size is 2: pass --batch_size 5"),
         ("other_patches", r"delivers \(2, 1, 9\) .* expected twice \(2, 1, 4, 6, 8\)"),
         ("counting", "no pair .image, label. of arrays: give its own step"),
         ("failing", r"raised KeyError at .*test_foreign.py:\d+: 'case 7'"),

@@ -10,7 +10,7 @@ import torch
 
 from benchmark import nvml as nvml_module
 from benchmark.environment import describe
-from benchmark.nvml import EnergyMeter, describe_gpu, import_nvml, throttle_reasons
+from benchmark.nvml import EnergyMeter, describe_gpu, import_nvml
 
 CLOCKS = {(False, 1): 1200, (True, 1): 1980, (False, 2): 2000, (True, 2): 2619}
 
@@ -160,17 +160,24 @@ def test_other_failures_are_told(nvml: FakeNvml) -> None:
     assert found["nvml_errors"] == {"power_draw_w": "NVMLError_Unknown: nvmlDeviceGetPowerUsage fails"}
     nvml.failing["nvmlInit"] = nvml.NVMLError_Unknown
     assert describe_gpu(0, nvml) == {"nvml_errors": {"device": "NVMLError_Unknown: nvmlInit fails"}}
-    with pytest.raises(NvmlError, match="nvmlInit fails"):
-        throttle_reasons(0, nvml)
-    with pytest.raises(NvmlError, match="nvmlInit fails"):
-        EnergyMeter(0, nvml)
+    meter = EnergyMeter(0, nvml)
+    meter.start()
+    assert meter.stop() is None
+    assert "nvmlInit fails" in meter.error
+
+
+def test_a_counter_that_fails_costs_the_energy_alone(nvml: FakeNvml) -> None:
+    meter = EnergyMeter(0, nvml)
+    meter.start()
+    nvml.failing["nvmlDeviceGetTotalEnergyConsumption"] = nvml.NVMLError_Unknown
+    assert meter.stop() is None
+    assert "nvmlDeviceGetTotalEnergyConsumption fails" in meter.error
 
 
 @pytest.mark.parametrize("error", ["LibraryNotFound", "DriverNotLoaded"])
 def test_without_nvml_nothing_is_told(nvml: FakeNvml, error: str) -> None:
     nvml.failing["nvmlInit"] = getattr(nvml, f"NVMLError_{error}")
     assert describe_gpu(0, nvml) == {}
-    assert throttle_reasons(0, nvml) is None
     meter = EnergyMeter(0, nvml)
     meter.start()
     assert meter.stop() is None
@@ -182,15 +189,15 @@ def test_without_nvml_nothing_is_told(nvml: FakeNvml, error: str) -> None:
 )
 def test_throttle_reasons_have_names(nvml: FakeNvml, mask: int, names: list[str]) -> None:
     nvml.reasons = mask
-    assert throttle_reasons(torch.device("cuda"), nvml) == names
+    assert describe_gpu(0, nvml)["throttle_reasons"] == names
     assert nvml.open == 0
 
 
 def test_an_old_driver_is_asked_by_the_old_name(nvml: FakeNvml) -> None:
     nvml.failing["nvmlDeviceGetCurrentClocksEventReasons"] = nvml.NVMLError_FunctionNotFound
-    assert throttle_reasons(0, nvml) == ["hw_slowdown"]
+    assert describe_gpu(0, nvml)["throttle_reasons"] == ["hw_slowdown"]
     nvml.failing["nvmlDeviceGetCurrentClocksThrottleReasons"] = nvml.NVMLError_FunctionNotFound
-    assert throttle_reasons(0, nvml) is None
+    assert describe_gpu(0, nvml)["throttle_reasons"] is None
 
 
 def test_energy_is_the_difference_of_the_counter(nvml: FakeNvml) -> None:
@@ -215,7 +222,6 @@ def test_what_is_no_gpu_has_neither(nvml: FakeNvml, device: Any) -> None:
     meter = EnergyMeter(device, nvml)
     meter.start()
     assert meter.stop() is None
-    assert throttle_reasons(device, nvml) is None
     assert nvml.open == 0
 
 
@@ -236,5 +242,4 @@ def test_this_machine_is_described_with_the_real_package() -> None:
     meter = EnergyMeter(torch.device("cpu"))
     meter.start()
     assert meter.stop() is None
-    assert throttle_reasons(0) is None
     assert describe_gpu(0) == {}

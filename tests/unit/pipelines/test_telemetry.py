@@ -101,7 +101,6 @@ def test_each_thread_and_each_fork_has_its_own_numbers() -> None:
         {"num_workers": 2, "data_cache": "host"},
         {"loader": "dali", "num_workers": 2},
         {"loader": "dali", "num_workers": 1, "data_cache": "device"},
-        {"loader": "dali", "num_workers": 1, "reader": "file"},
     ],
 )
 def test_a_loader_tells_of_every_batch_before_it_hands_it_out(
@@ -127,6 +126,19 @@ def test_a_loader_tells_of_every_batch_before_it_hands_it_out(
         assert (times.host_wait_s is not None) == (change.get("loader") == "dali")
     if change.get("loader") != "dali":
         assert {len(times.samples) for times in told} == {config.batch_size}
+
+
+def test_nothing_is_told_of_files_that_the_graph_reads(config: LoaderConfig) -> None:
+    pytest.importorskip("nvidia.dali", reason="DALI is not installed")
+    loader = build(replace(config, loader="dali", num_workers=1, reader="file"), Shard(), CPU)
+    told: list[BatchTimes] = []
+    loader.observer = told.append
+    try:
+        next(iter(loader))
+    finally:
+        loader.close()
+    assert told == []
+    assert loader.bytes_read > 0
 
 
 def test_resident_batches_have_nothing_to_tell() -> None:
