@@ -51,7 +51,7 @@ def benchmark_training(config: RunConfig, world: World) -> Throughput:
         steps = training_steps(state, clock.watching(batches), steps_per_epoch, config.learning_rate)
         timing.on_fit_start()
         hidden = not (config.verbose and world.is_main)
-        for last_loss in tqdm(islice(steps, total), total=total, desc="steps", disable=hidden):
+        for last_loss in tqdm(islice(steps, total), total=total, desc="steps", disable=hidden):  # noqa: B007
             timing.on_step()
         resident = _copy(next(batches)) if config.ceiling_steps else None
     except KeyboardInterrupt:
