@@ -107,8 +107,11 @@ def test_somebody_elses_pipeline(cubes: Path, tmp_path: Path) -> None:
     assert ours["findings"]["service_ms"] is None
 
 
-def test_cold_rounds_say_how_much_was_cached(cubes: Path, tmp_path: Path) -> None:
-    command = ("-m", "benchmark", "profile", "--data_dir", cubes, "--out", tmp_path, *FLAGS, "--cold")
+@pytest.mark.parametrize(
+    "flags", [["--num_workers", "1"], ["--num_workers", "0"], ["--loader", "dali"]], ids=" ".join
+)
+def test_cold_rounds_say_how_much_was_cached(cubes: Path, tmp_path: Path, flags: list[str]) -> None:
+    command = ("-m", "benchmark", "profile", "--data_dir", cubes, "--out", tmp_path, *FLAGS, "--cold", *flags)
     done = python(*command, **ONE_THREAD)
     if "stays in the page cache" in done.stderr:
         pytest.skip("the temporary folder keeps its files in memory: set TMPDIR to a folder on a disk")
@@ -141,6 +144,8 @@ def test_ranks_of_torchrun_average_gradients(cubes: Path, tmp_path: Path) -> Non
         (["--steps", "1"], 1, "too few"),
         (["--loader", "synthetic", "--cold"], 1, "--cold works on the files of --data_dir"),
         (["--data_dir", "/nonexistent"], 1, "/nonexistent is not a folder"),
+        (["--data_dir", "/nonexistent", "--emulate", "1", "--accelerators", "2"], 1, "is not a folder"),
+        (["--out", "/proc/here"], 1, "/proc/here cannot be written to"),
     ],
 )
 def test_wrong_input_is_one_sentence(

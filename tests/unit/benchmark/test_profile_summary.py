@@ -1,9 +1,11 @@
+import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from benchmark.profile.summary import find, of_rank, results
+from benchmark.profile.findings import at_most_one
+from benchmark.profile.summary import find, longest, of_rank, results
 from benchmark.profile.text import lines
 from tests.unit.benchmark.profiles import context, phase, profile
 
@@ -128,6 +130,24 @@ def test_ranks_that_hold_up_the_others_are_named() -> None:
     assert [rank["straggler"] for rank in told["ranks"]] == [False, True, False]
     assert told["allreduce_share"]["value"] == pytest.approx(1 - 38 / 40)
     assert of_rank(phases, 1)["local_ms"] == pytest.approx(38)
+
+
+def test_all_ranks_wait_for_the_last() -> None:
+    assert longest([[1, 5, 0], [3, 2, 0]]) == [3, 5, 0]
+
+
+def test_a_bound_that_is_not_known_stays_unknown() -> None:
+    assert math.isnan(at_most_one(math.nan))
+    assert (at_most_one(0.5), at_most_one(2.0)) == (0.5, 1.0)
+
+
+def test_a_machine_that_is_too_noisy_gets_no_verdict() -> None:
+    phases = profile(50.0, 40.0, 55.0, 14.0, fetch_us=30, prep_us=20)
+    wild = [20_000, 60_000] * 25
+    phases = [replace(p, step_us=wild) if p.arm == "step" else p for p in phases]
+    told = find(context(), phases, [])
+    assert told["noise"]["grade"] == "too noisy"
+    assert told["verdict"]["sentence"].startswith("inconclusive: the middle half of the steps alone")
 
 
 def test_an_empty_queue_is_a_starved_request() -> None:
