@@ -36,7 +36,7 @@ bench: install
 	@echo "== 3/4 benchmark: a narrow network (8 16 32 64 80) on 64^3 patches, not MLPerf's (32 64 128 256 320) on 128^3"
 	$(BIN)/python main.py --data_dir $(WORK)/data --log_dir $(WORK)/results --benchmark --verbose $(BENCH_FLAGS)
 	@echo "== 4/4 profile: could this machine's loader feed an H200? Real-size phantoms, 128^3 patches, NVIDIA's step time"
-	$(BIN)/python -m preprocess.phantom --preprocessed --out $(WORK)/data-kits19 --cases 16 --profile kits19
+	$(BIN)/python -m preprocess.phantom --preprocessed --out $(WORK)/data-kits19 --cases 10 --profile kits19
 	$(BIN)/python -m benchmark profile --data_dir $(WORK)/data-kits19 --log_dir $(WORK)/results $(PROFILE_FLAGS)
 
 lint: install-dev

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmark.environment import describe
+from benchmark.environment import ROOT, describe
 from pipelines.errors import DataError
 
 SCHEMA_VERSION = 1
@@ -39,9 +39,16 @@ class Record:
 
 
 def to_json(record: Record) -> str:
-    """A record as indented JSON, an array of numbers on one line; paths become strings."""
-    text = json.dumps(asdict(record), indent=2, default=str)
+    """A record as indented JSON, an array of numbers on one line; paths become strings, relative to this
+    repository where they are in it."""
+    text = json.dumps(asdict(record), indent=2, default=_text)
     return _NUMBERS.sub(lambda array: f"[{' '.join(array[1].split())}]", text)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Path) and value.is_relative_to(ROOT):
+        return str(value.relative_to(ROOT))
+    return str(value)
 
 
 def report(suite: str, module: str, results: dict[str, Any], path: Path | None) -> None:
