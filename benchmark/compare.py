@@ -4,7 +4,6 @@ import argparse
 import shlex
 import signal
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from benchmark.comparable import ARMS, measured, without_steps
@@ -119,22 +118,26 @@ def _live(flags: argparse.Namespace) -> int:
         words = [shlex.split(text) for text in (flags.quick, *flags.records)]
     except ValueError as error:
         flags.wrong(f"--quick and its words: {error}")
-    live, status = Live(), 0
+    live, status = Live(2), 0
     variants = Variant(words[0] + words[1], ROOT), Variant(words[0] + words[2], flags.checkout)
     try:
         measure(variants, flags.window, flags.slice, flags.pairs, live)
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
-        print(f"interrupted after {len(live.second)} of {flags.pairs} pairs", file=sys.stderr)
+        print(f"interrupted after {live.done} of {flags.pairs} pairs", file=sys.stderr)
     floor = QUICK_FLOOR if flags.noise_floor is None else flags.noise_floor
-    results = asdict(live) | {"ratio": None, "verdict": None, "noise_floor": floor}
-    if len(live.second) >= MIN_PAIRS:
-        ratio = live.ratio
+    results = {"first": live.rates[0], "second": live.rates[1]} | {
+        "ratio": None,
+        "verdict": None,
+        "noise_floor": floor,
+    }
+    if live.done >= MIN_PAIRS:
+        ratio = live.ratio(1)
         verdict = judge(ratio, floor)
         status = status or EXIT_STATUS[verdict]
         results |= {"ratio": ratio._asdict(), "verdict": verdict}
         others = f" ({' or '.join(possible(ratio, floor))})" if verdict is Verdict.AMBIGUOUS else ""
-        pairs = f"{len(live.second)} pairs of processes, {flags.window:g} s a side"
+        pairs = f"{live.done} pairs of processes, {flags.window:g} s a side"
         print(f"B / A {show(ratio)} in {pairs}: {verdict}{others}")
     if flags.json:
         command = ["python", "-m", "benchmark", *flags.argv]

@@ -1,8 +1,8 @@
-"""Two variants compared live: both run at the same time, in turns of a second.
+"""Variants compared live: all run at the same time, in turns of a second.
 
-What the machine does meanwhile meets both, so that their ratio is known far better than either rate. Two
-processes of the same code differ by some percent all their lives, by where their memory happens to lie:
-so there are several fresh ones of each side, in pairs, and the scatter of the pairs decides how sure the
+What the machine does meanwhile meets all of them, so that their ratio is known far better than any rate.
+Two processes of the same code differ by some percent all their lives, by where their memory happens to
+lie: so there are several fresh ones of each variant, and the scatter of their ratios decides how sure the
 ratio is.
 """
 
@@ -13,104 +13,132 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.fresh_process import death, end_group
+from benchmark.fresh_process import end_group
 from pipelines.errors import DataError
 from runtime.statistics import Interval, paired_ratio
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One side: flags of ``profile``, and the checkout whose code runs."""
+    """Flags of ``profile``, and the checkout whose code runs."""
 
     arguments: Sequence[str]
     checkout: Path
 
 
-@dataclass
 class Live:
-    """What was measured so far: images/s of each pair of processes."""
+    """What was measured so far.
 
-    first: list[float] = field(default_factory=list)
-    second: list[float] = field(default_factory=list)
+    Args:
+        variants: How many there are.
+    """
+
+    def __init__(self, variants: int) -> None:
+        self.rates: list[list[float]] = [[] for _ in range(variants)]
+        """Of each variant: images/s of each of its processes."""
 
     @property
-    def ratio(self) -> Interval:
-        """The second's rate over the first's. Raises DataError where there are too few pairs."""
-        return paired_ratio(self.second, self.first)
+    def done(self) -> int:
+        """Processes of each variant."""
+        return len(self.rates[-1])
+
+    def ratio(self, variant: int) -> Interval:
+        """A variant's rate over the first one's. Raises DataError where there are too few processes."""
+        return paired_ratio(self.rates[variant], self.rates[0])
 
 
-def measure(
-    variants: tuple[Variant, Variant], window_s: float, slice_s: float, pairs: int, live: Live
-) -> None:
-    """Fill ``live`` with ``pairs`` of fresh processes, which share ``window_s`` for each side, in slices of
-    about ``slice_s`` in the order A B B A A B ...
+def measure(variants: Sequence[Variant], window_s: float, slice_s: float, rounds: int, live: Live) -> None:
+    """Fill ``live``: in each of ``rounds`` a fresh process of each variant, in slices of about ``slice_s`` in
+    the order A B B A A B ..., which make up ``window_s`` of each variant in all rounds together.
 
     Raises:
         DataError: a variant cannot run; the message says why.
     """
-    slices = max(1, round(window_s / pairs / slice_s))
-    with ExitStack() as stack:
-        sides = [stack.enter_context(_started(variant)) for variant in variants]
-        for number in range(pairs):
-            order = (0, 1) if number % 2 == 0 else (1, 0)
-            for side in order:
-                sides[side].ask("new")
-            done = [(0.0, 0.0), (0.0, 0.0)]
-            for turn in range(slices):
-                for side in order if turn % 2 == 0 else order[::-1]:
-                    found = sides[side].ask(str(window_s / pairs / slices))
-                    images, seconds = done[side]
-                    done[side] = (images + found["images"], seconds + found["seconds"])
-            for side in order:
-                sides[side].ask("end")
-            live.first.append(done[0][0] / done[0][1])
-            live.second.append(done[1][0] / done[1][1])
+    slices = max(1, round(window_s / rounds / slice_s))
+    with ExitStack() as servers:
+        # Variants of one checkout are children of one process.
+        serving = {
+            checkout: servers.enter_context(_serving(checkout))
+            for checkout in dict.fromkeys(variant.checkout for variant in variants)
+        }
+        for number in range(rounds):
+            forwards = list(range(len(variants)))
+            order = forwards if number % 2 == 0 else forwards[::-1]
+            totals = [(0.0, 0.0)] * len(variants)
+            with ExitStack() as children:
+                running = {
+                    k: children.enter_context(serving[variants[k].checkout].child(variants[k].arguments))
+                    for k in order
+                }
+                for turn in range(slices):
+                    for k in order if turn % 2 == 0 else order[::-1]:
+                        found = running[k].slice(window_s / rounds / slices)
+                        totals[k] = (totals[k][0] + found["images"], totals[k][1] + found["seconds"])
+            for rates, (images, seconds) in zip(live.rates, totals, strict=True):
+                rates.append(images / seconds)
 
 
-class _Side:
-    """A process whose children run slices."""
+class _Child:
+    """A process that runs slices."""
 
-    def __init__(self, process: "subprocess.Popen[str]", answers: Any, log: Path) -> None:
-        self._process, self._answers, self._log = process, answers, log
+    def __init__(self, answers: Any, requests: Any, log: Path) -> None:
+        self._answers, self._requests, self._log = answers, requests, log
+        self._answer()  # it is warm
 
-    def ask(self, request: str) -> dict[str, float]:
-        """The answer to a request, see `benchmark.slices`."""
-        assert self._process.stdin
-        try:
-            self._process.stdin.write(request + "\n")
-            self._process.stdin.flush()
-            line = self._answers.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            raise DataError(death(self._process.wait(), self._log))
+    def slice(self, seconds: float) -> dict[str, float]:
+        """``images``, and the ``seconds`` that they took."""
+        print(seconds, file=self._requests, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict[str, float]:
+        if not (line := self._answers.readline()):
+            said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            raise DataError(f"a variant ended: {said[-1] if said else 'it said nothing'}")
         answer: dict[str, float] = json.loads(line)
         return answer
 
 
+class _Server:
+    """A process that forks children."""
+
+    def __init__(self, process: "subprocess.Popen[str]", folder: Path) -> None:
+        self._process, self._folder, self._children = process, folder, 0
+
+    @contextmanager
+    def child(self, flags: Sequence[str]) -> Iterator[_Child]:
+        """A fresh child; it ends with the block, and the block when it has."""
+        self._children += 1
+        names = [str(self._folder / f"{kind}-{self._children}") for kind in ("answers", "requests")]
+        for name in names:
+            os.mkfifo(name)
+        asked = dict(zip(("answers", "requests"), names, strict=True)) | {"flags": list(flags)}
+        assert self._process.stdin
+        print(json.dumps(asked), file=self._process.stdin, flush=True)
+        with open(names[0], encoding="ascii") as answers:
+            with open(names[1], "w", encoding="ascii") as requests:
+                yield _Child(answers, requests, self._folder / "log.txt")
+            answers.read()
+
+
 @contextmanager
-def _started(variant: Variant) -> Iterator[_Side]:
-    ours, theirs = os.pipe()
-    with tempfile.TemporaryDirectory() as folder, os.fdopen(ours) as answers:
-        log = Path(folder) / "log.txt"
-        with log.open("w") as output:
+def _serving(checkout: Path) -> Iterator[_Server]:
+    with tempfile.TemporaryDirectory() as folder:
+        with (Path(folder) / "log.txt").open("w") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "benchmark.slices", str(theirs), *variant.arguments],
-                cwd=variant.checkout,
+                [sys.executable, "-m", "benchmark.slices"],
+                cwd=checkout,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                pass_fds=[theirs],
                 start_new_session=True,
                 text=True,
             )
-        os.close(theirs)
         try:
-            yield _Side(process, answers, log)
+            yield _Server(process, Path(folder))
         finally:
             end_group(process)
             assert process.stdin

@@ -1,12 +1,13 @@
 """``python -m benchmark.calibrate.pairs``: is the quick comparison right, time and again?
 
-Twenty comparisons of the shipped code with itself, which are to say SAME, and twenty with the step made a
-tenth slower, which are to say SLOWER.
+Twenty times the shipped code is compared with itself, which is to say SAME, and with its step made a tenth
+slower, which is to say SLOWER. The three run at the same time, in turns.
 """
 
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,10 @@ def main() -> int:
     found: list[dict[str, Any]] = []
     try:
         for number in range(options.comparisons):
-            for kind in _EXPECTED:
-                found.append(_compared(kind, flags))
-                last = found[-1]
-                print(f"{number + 1} {kind}: {show(last['interval'])} {last['verdict']}", flush=True)
+            for comparison in _compared(flags):
+                found.append(comparison)
+                said = f"{show(comparison['interval'])} {comparison['verdict']}"
+                print(f"{number + 1} {comparison['kind']}: {said}", flush=True)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -57,18 +58,20 @@ def main() -> int:
     return 0 if all(count >= 0.95 * options.comparisons for count in right.values()) else 1
 
 
-def _compared(kind: str, flags: list[str]) -> dict[str, Any]:
-    live = Live()
-    other = [*flags, *(_INJECTED if kind == "slower" else [])]
-    measure((Variant(flags, ROOT), Variant(other, ROOT)), _WINDOW_S, _SLICE_S, _PAIRS, live)
-    ratio = live.ratio
-    return {
-        "kind": kind,
-        "verdict": str(judge(ratio, QUICK_FLOOR)),
-        "interval": ratio,
-        "first": live.first,
-        "second": live.second,
-    }
+def _compared(flags: list[str]) -> Iterator[dict[str, Any]]:
+    """The two comparisons of a run of the three."""
+    live = Live(3)
+    variants = [Variant(flags, ROOT), Variant(flags, ROOT), Variant([*flags, *_INJECTED], ROOT)]
+    measure(variants, _WINDOW_S, _SLICE_S, _PAIRS, live)
+    for variant, kind in enumerate(_EXPECTED, start=1):
+        ratio = live.ratio(variant)
+        yield {
+            "kind": kind,
+            "verdict": str(judge(ratio, QUICK_FLOOR)),
+            "interval": ratio,
+            "first": live.rates[0],
+            "second": live.rates[variant],
+        }
 
 
 if __name__ == "__main__":
