@@ -11,7 +11,6 @@ from pathlib import Path
 _QUIET_TICKS = 1
 """Of CPU time, for all processes together, in `_QUIET_LOOK_S` seconds: as good as idle."""
 _QUIET_LOOK_S = 0.2
-_QUIET_LIMIT_S = 30.0
 
 
 class TreeMemory:
@@ -52,9 +51,9 @@ def cpu_ticks(root: int) -> int:
     return ticks
 
 
-def until_quiet(root: int) -> bool:
+def until_quiet(root: int, limit_s: float = 30.0) -> bool:
     """Wait until a process and its descendants have nothing left to do; False where they still have."""
-    deadline = time.monotonic() + _QUIET_LIMIT_S
+    deadline = time.monotonic() + limit_s
     before = cpu_ticks(root)
     while time.monotonic() < deadline:
         time.sleep(_QUIET_LOOK_S)

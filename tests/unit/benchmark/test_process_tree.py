@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmark.process_tree import TreeMemory
+from benchmark.process_tree import TreeMemory, until_quiet
 
 MIB = 1 << 20
 PARENT = """
@@ -38,3 +38,17 @@ def test_children_and_files_are_counted(tmp_path: Path) -> None:
     before = tree.peak_pss, tree.peak_kept, tree.peak_rss
     tree.sample(process.pid)
     assert (tree.peak_pss, tree.peak_kept, tree.peak_rss) == before
+
+
+def test_what_only_waits_is_quiet_and_what_works_is_not() -> None:
+    def quiet(script: str) -> bool:
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            process.stdout.readline()
+            try:
+                return until_quiet(process.pid, limit_s=1.0)
+            finally:
+                process.kill()
+
+    assert quiet("import time; print(flush=True); time.sleep(60)")
+    assert not quiet("print(flush=True)\nwhile True: pass")
