@@ -111,9 +111,8 @@ def subject_of(flags: argparse.Namespace, world: World) -> Subject:
 def _profile(subject: Subject, flags: argparse.Namespace, world: World) -> int:
     course = course_of(subject, flags)
     folder = flags.out or subject.config.log_dir / "profile"
-    identity = identity_of(
-        subject, course
-    )  # what is wrong with the data, or the folder, is said before measuring
+    # What is wrong with the data or the folder is said before anything is measured.
+    identity = identity_of(subject, course)
     if world.is_main:
         _claim(folder)
     rounds = Rounds(subject, course, world.say)
@@ -161,9 +160,7 @@ def course_of(subject: Subject, flags: argparse.Namespace) -> Course:
         files = tuple(path for case in split_cases(config)[0] for path in (case.image, case.label))
     for flag in ("cold", "warm"):
         if getattr(flags, flag) and not files:
-            raise DataError(
-                f"--{flag} works on the files of --data_dir, which --loader synthetic does not read"
-            )
+            raise DataError(f"--{flag} works on case_*.npy in --data_dir, which this loader does not read")
     queue = config.prefetch * max(1, config.num_workers) if reads else 0
     warmup = flags.window_warmup or max(3, -(-2 * queue // config.ga_steps))
     steps = flags.steps

@@ -142,7 +142,7 @@ def test_ranks_of_torchrun_average_gradients(cubes: Path, tmp_path: Path) -> Non
         (["--accelerators", "2"], 2, "--accelerators goes with --emulate"),
         (["--emulate", "fast"], 2, "neither a positive number of seconds"),
         (["--steps", "1"], 1, "too few"),
-        (["--loader", "synthetic", "--cold"], 1, "--cold works on the files of --data_dir"),
+        (["--loader", "synthetic", "--cold"], 1, "--cold works on case_*.npy in --data_dir"),
         (["--data_dir", "/nonexistent"], 1, "/nonexistent is not a folder"),
         (["--data_dir", "/nonexistent", "--emulate", "1", "--accelerators", "2"], 1, "is not a folder"),
         (["--out", "/proc/here"], 1, "/proc/here cannot be written to"),
