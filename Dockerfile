@@ -6,7 +6,7 @@ SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /workspace/unet3d
 COPY requirements.txt .
 # Only what the image lacks, and past the image's own constraints, which pin what it has.
-RUN grep -E '^(nibabel|isal|connected-components-3d|mlperf-logging)==' requirements.txt \
+RUN grep -E '^(nibabel|isal|connected-components-3d|mlperf-logging|matplotlib|nvidia-ml-py|rich)==' requirements.txt \
     | PIP_CONSTRAINT='' pip install --no-cache-dir -r /dev/stdin \
-    && python -c 'import cc3d, isal, mlperf_logging, nibabel, nvidia.dali, torch, triton'
+    && python -c 'import cc3d, isal, matplotlib, mlperf_logging, nibabel, nvidia.dali, pynvml, rich, torch, triton'
 COPY . .
