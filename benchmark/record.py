@@ -41,11 +41,12 @@ class Record:
 def to_json(record: Record) -> str:
     """A record as indented JSON, an array of numbers on one line; paths become strings, relative to this
     repository where they are in it."""
-    text = json.dumps(asdict(record), indent=2, default=_text)
+    text = json.dumps(asdict(record), indent=2, default=as_text)
     return _NUMBERS.sub(lambda array: f"[{' '.join(array[1].split())}]", text)
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """What JSON has no form for; a path of this repository relative to it."""
     if isinstance(value, Path) and value.is_relative_to(ROOT):
         return str(value.relative_to(ROOT))
     return str(value)

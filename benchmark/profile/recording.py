@@ -1,5 +1,6 @@
 """The record of a profile."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from benchmark.environment import describe
 from benchmark.profile.session import Course, Rounds
 from benchmark.profile.subject import Subject
 from benchmark.profile.summary import Context, results
-from benchmark.record import Record
+from benchmark.record import Record, as_text
 from preprocess.machine import usable_cpus
 
 
@@ -53,7 +54,9 @@ def record_of(
     found["pipeline"] = {"patches": rounds.patches, "seed": config.seed}
     found["gpu_states"] = rounds.gpu_states
     environment = describe() | {name: value for name, value in identity.items() if name == "storage"}
-    plain_config = asdict(config) | {"world_size": world.size, "device": str(world.device)}
+    # As it will be read: the page is drawn of the record at hand.
+    plain_config = json.loads(json.dumps(asdict(config), default=as_text))
+    plain_config |= {"world_size": world.size, "device": str(world.device)}
     plain_config["loader"]["loader"] = subject.loader_name
     return Record(
         suite="profile",
