@@ -73,7 +73,7 @@ def _line(attribution: Attribution) -> str:
     )
     mark = "WRONG" if attribution.wrong else "ok"
     why = f"; {'; '.join(attribution.wrong)}" if attribution.wrong else ""
-    again = " at the second attempt" if attribution.attempts > 1 else ""
+    again = f" at attempt {attribution.attempts}" if attribution.attempts > 1 else ""
     return f"{mark:5} {attribution.name}: {attribution.verdict}{again} ({parts}){why}"
 
 
