@@ -104,12 +104,12 @@ def attributions(names: list[str] | None = None) -> Iterator[Attribution]:
             )
         own = _profile(data, Delays())
         for name in names or TRIALS:
-            for attempt in range(1, MOST_ATTEMPTS + 1):
-                found = _attribution(name, TRIALS[name], _profile(data, TRIALS[name].delays), own)
-                if not found.wrong:
-                    break
+            found = _attribution(name, TRIALS[name], _profile(data, TRIALS[name].delays), own)
+            while found.wrong and found.attempts < MOST_ATTEMPTS:
                 own = _profile(data, Delays())
-            yield replace(found, attempts=attempt)
+                again = _attribution(name, TRIALS[name], _profile(data, TRIALS[name].delays), own)
+                found = replace(again, attempts=found.attempts + 1)
+            yield found
 
 
 @contextmanager
