@@ -10,6 +10,8 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported: its kernels then run in numpy
 # A shared machine's pauses are no failures of the code.
 settings.register_profile("voxelrate", deadline=None)
 settings.load_profile("voxelrate")
