@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.errors import DataError
+from runtime.ddp import distributed
 from runtime.errors import RunError
 
 _T = TypeVar("_T")
@@ -148,12 +149,23 @@ def resolve_seed(seed: int, world: World) -> int:
     return int(broadcast(secrets.randbits(32) if seed == -1 else seed, world))
 
 
-def parallel(model: nn.Module, world: World) -> nn.Module:
-    """The model with its gradients averaged over ranks, where there is more than one."""
+def parallel(
+    model: nn.Module,
+    world: World,
+    *,
+    static_graph: bool = False,
+    one_bucket: bool = False,
+    gradient_dtype: str = "float32",
+) -> nn.Module:
+    """The model with its gradients averaged over ranks, where there is more than one.
+
+    The options are those of `runtime.ddp.distributed`; ``static_graph`` excludes `gradients_kept_local`.
+    """
     if world.size == 1:
         return model
-    devices = [world.device] if world.device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=devices)
+    return distributed(
+        model, world.device, static_graph=static_graph, one_bucket=one_bucket, gradient_dtype=gradient_dtype
+    )
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -162,7 +174,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def gradients_kept_local(model: nn.Module, local: bool) -> contextlib.AbstractContextManager[None]:
-    """A context whose backward passes are not averaged over ranks where ``local`` is set."""
+    """A context whose backward passes are not averaged over ranks where ``local`` is set.
+
+    Raises:
+        ValueError: The model is parallel with a static graph, whose every backward pass is averaged.
+    """
     if local and isinstance(model, DistributedDataParallel):
+        if model.static_graph:
+            raise ValueError("gradient accumulation over ranks needs parallel(..., static_graph=False)")
         return model.no_sync()
     return contextlib.nullcontext()

@@ -1,7 +1,7 @@
 """SGD, Adam and LAMB, from torch or, on a GPU where it is installed, from NVIDIA apex."""
 
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from runtime.errors import RunError
+from runtime.lamb import Lamb
+
+HAS_FUSED_KERNELS = ("cuda", "cpu")
+"""Devices on which torch's SGD and Adam update all parameters in one pass over memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,84 +25,6 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     backend: str = "auto"
-
-
-class Lamb(Optimizer):
-    """LAMB with the semantics of ``apex.optimizers.FusedLAMB`` at its defaults.
-
-    The gradient is first clipped to a global norm of ``max_grad_norm``; then, per parameter p with
-    gradient g (apex ``csrc/multi_tensor_lamb.cu``, MOMENT_MODE_1)::
-
-        m = b1 m + (1 - b1) g            v = b2 v + (1 - b2) g^2
-        u = (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay p
-        p -= lr * r * u,    r = |p| / |u| where weight_decay and both norms are not zero, else 1
-
-    States are float32 and steps are horizontally batched (``torch._foreach``), without a host sync.
-    """
-
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-6,
-        weight_decay: float = 0.01,
-        max_grad_norm: float = 1.0,
-    ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "betas": betas,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "max_grad_norm": max_grad_norm,
-                "step": 0,
-            },
-        )
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update. ``closure``, if given, recomputes the loss and its gradients first."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if gradients:
-            global_norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-            for group in self.param_groups:
-                self._update(group, (global_norm / group["max_grad_norm"]).clamp(min=1.0))
-        return loss
-
-    def _update(self, group: dict[str, Any], clip: Tensor) -> None:
-        params = [p for p in group["params"] if p.grad is not None]
-        if not params:
-            return
-        for p in params:
-            if not self.state[p]:
-                self.state[p]["exp_avg"] = torch.zeros_like(p)
-                self.state[p]["exp_avg_sq"] = torch.zeros_like(p)
-        gradient = torch._foreach_div([p.grad for p in params], clip)
-        first = [self.state[p]["exp_avg"] for p in params]
-        second = [self.state[p]["exp_avg_sq"] for p in params]
-        group["step"] += 1
-        beta1, beta2 = group["betas"]
-        torch._foreach_lerp_(first, gradient, 1 - beta1)
-        torch._foreach_mul_(second, beta2)
-        torch._foreach_addcmul_(second, gradient, gradient, 1 - beta2)
-
-        denominator = torch._foreach_div(second, 1 - beta2 ** group["step"])
-        torch._foreach_sqrt_(denominator)
-        torch._foreach_add_(denominator, group["eps"])
-        update = torch._foreach_div(first, 1 - beta1 ** group["step"])
-        torch._foreach_div_(update, denominator)
-        if group["weight_decay"]:
-            torch._foreach_add_(update, params, alpha=group["weight_decay"])
-            sizes = zip(torch._foreach_norm(params), torch._foreach_norm(update), strict=True)
-            trust = [torch.where((p > 0) & (u > 0), p / u, torch.ones_like(p)) for p, u in sizes]
-            torch._foreach_mul_(update, trust)
-        torch._foreach_add_(params, update, alpha=-group["lr"])
 
 
 def _apex_optimizers() -> tuple[Any, str]:
@@ -114,34 +40,137 @@ def _apex_optimizers() -> tuple[Any, str]:
     return optimizers, "NVIDIA apex is installed"
 
 
+def _choose(backend: str, tensor_lr: bool) -> tuple[Any, str]:
+    """apex's optimizers or None for torch's, and why."""
+    if backend == "torch":
+        return None, "as asked"
+    if tensor_lr:
+        apex, reason = None, "a CUDA graph needs the learning rate on the device, where apex's do not read it"
+    else:
+        apex, reason = _apex_optimizers()
+    if backend == "apex" and apex is None:
+        raise RunError(f"--optimizer_backend apex cannot be used: {reason}; use auto or torch")
+    return apex, reason
+
+
 def build_optimizer(
-    params: Iterable[nn.Parameter], learning_rate: float, config: OptimizerConfig
+    params: Iterable[nn.Parameter], learning_rate: float, config: OptimizerConfig, *, tensor_lr: bool = False
 ) -> tuple[Optimizer, str]:
     """The optimizer, and a sentence that says whose it is and why.
 
-    SGD is Nesterov's where there is momentum, as in the reference.
+    SGD is Nesterov's where there is momentum, as in the reference. Parameters and moments are float32, the
+    master weights of a run in 16 bits.
+
+    Args:
+        params: Parameters, all on one device.
+        learning_rate: To begin with.
+        config: Which optimizer, and whose.
+        tensor_lr: Keep the learning rate as a 0-d float32 tensor beside the parameters: a CUDA graph reads it
+            there at each replay. Change it by ``fill_``. A ``state_dict`` holds it as a float all the same.
 
     Raises:
         RunError: apex was asked for and cannot be used.
         ValueError: An unknown name or backend.
     """
-    apex, reason = (None, "as asked") if config.backend == "torch" else _apex_optimizers()
-    if config.backend == "apex" and apex is None:
-        raise RunError(f"--optimizer_backend apex cannot be used: {reason}; use auto or torch")
     if config.backend not in ("auto", "torch", "apex"):
         raise ValueError(f"optimizer backend must be auto, torch or apex, found {config.backend!r}")
-    common: dict[str, Any] = {"lr": learning_rate, "weight_decay": config.weight_decay}
+    apex, reason = _choose(config.backend, tensor_lr)
+    params = list(params)
+    device = params[0].device
+    lr = torch.tensor(learning_rate, dtype=torch.float32, device=device) if tensor_lr else learning_rate
+    common: dict[str, Any] = {"lr": lr, "weight_decay": config.weight_decay}
+    fused = device.type in HAS_FUSED_KERNELS
+    optimizer: Optimizer
     match config.name:
         case "sgd":
-            sgd = apex.FusedSGD if apex else SGD
-            optimizer = sgd(params, momentum=config.momentum, nesterov=config.momentum > 0, **common)
+            style: dict[str, Any] = {"momentum": config.momentum, "nesterov": config.momentum > 0}
+            optimizer = (
+                apex.FusedSGD(params, **style, **common)
+                if apex
+                else SGD(params, **style, **common, fused=fused)
+            )
         case "adam" if apex:
             # apex's default is AdamW; torch's Adam, like the reference's, adds the decay to the gradient.
             optimizer = apex.FusedAdam(params, **common, adam_w_mode=False)
         case "adam":
-            optimizer = Adam(params, **common)
+            recorded = tensor_lr and device.type == "cuda"
+            optimizer = Adam(params, **common, fused=fused, capturable=recorded)
         case "lamb":
             optimizer = (apex.FusedLAMB if apex else Lamb)(params, **common, betas=config.betas)
         case _:
             raise ValueError(f"optimizer must be sgd, adam or lamb, found {config.name!r}")
-    return optimizer, f"{config.name} of {'apex' if apex else 'torch'} ({reason})"
+    if apex:
+        return optimizer, f"{config.name} of apex ({reason})"
+    _prepare(optimizer)
+    how = ", fused" if is_fused(optimizer) else ""
+    return optimizer, f"{config.name} of torch{how} ({reason})"
+
+
+def is_fused(optimizer: Optimizer) -> bool:
+    """Whether one of torch's fused kernels does the step, and with it the unscaling of the gradients."""
+    return all(group.get("fused") for group in optimizer.param_groups)
+
+
+def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
+    """Give all parameter groups this learning rate, where they keep theirs."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(learning_rate)
+        else:
+            group["lr"] = learning_rate
+
+
+def _prepare(optimizer: Optimizer) -> None:
+    """Make torch's optimizers safe to record, to load and to run fused."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+
+    def loaded(optimizer: Optimizer) -> None:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            if isinstance(rate, Tensor):
+                group["lr"] = rate.fill_(float(group["lr"]))
+        _place_moments(optimizer)
+
+    optimizer.register_state_dict_post_hook(_with_plain_rates)
+    optimizer.register_load_state_dict_post_hook(loaded)
+    _place_moments(optimizer)
+    if is_fused(optimizer) and optimizer.param_groups[0]["params"][0].device.type == "cpu":
+        optimizer.register_step_pre_hook(_refuse_other_strides)
+
+
+def _with_plain_rates(_: Optimizer, state_dict: dict[str, Any]) -> None:
+    for group in state_dict["param_groups"]:
+        group["lr"] = float(group["lr"])
+
+
+def _place_moments(optimizer: Optimizer) -> None:
+    """Lay moments out as their parameters are, and let SGD's momentum begin at zero.
+
+    Fused kernels walk through memory, so a checkpoint of the other ``--layout`` must be laid out anew. And
+    torch's fused SGD allocates momentum in its first step without a value; where a dynamic loss scale makes
+    the kernel skip that step, the next one would take what lay in memory for momentum.
+    """
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if group.get("momentum") and optimizer.state[p].get("momentum_buffer") is None:
+                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+            state = optimizer.state.get(p, {})
+            for name, moment in state.items():
+                if moment.shape == p.shape and not _lie_alike(moment, p):
+                    state[name] = torch.empty_like(p).copy_(moment)
+
+
+def _lie_alike(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one shape have their elements in one order; axes of one element have none."""
+    strides = zip(a.shape, a.stride(), b.stride(), strict=True)
+    return all(size == 1 or one == other for size, one, other in strides)
+
+
+def _refuse_other_strides(optimizer: Optimizer, *_: Any) -> None:
+    """On CUDA the fused kernels refuse by themselves; on the CPU they would mix up elements."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if p.grad is not None and not _lie_alike(p.grad, p):
+                raise RuntimeError(
+                    f"a gradient of strides {p.grad.stride()} for a parameter of strides {p.stride()}: fused "
+                    "optimizers need both in one memory layout"
+                )
