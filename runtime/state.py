@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from runtime.distributed_utils import unwrapped
-from runtime.precision import Precision
+from runtime.precision import LossScaler, Precision
+from runtime.step_graph import StepGraph
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,16 @@ class TrainState:
     model: nn.Module
     loss_fn: nn.Module
     optimizer: Optimizer
-    scaler: torch.amp.GradScaler
+    scaler: LossScaler
     precision: Precision
     ga_steps: int = 1
+    graph: StepGraph | None = None
+    """Replays the step on a GPU instead of launching its kernels one by one."""
+
+    def close(self) -> None:
+        """Give back the graph's memory; to call before the process group ends, and after the last step."""
+        if self.graph is not None:
+            self.graph.close()
 
     def state_dicts(self, prefix: str) -> dict[str, Any]:
         """Model, optimizer and scaler under the reference's checkpoint keys (the scaler's is ours).

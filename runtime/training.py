@@ -3,11 +3,11 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.profiler import record_function
 from tqdm import tqdm
 
@@ -16,6 +16,7 @@ from runtime.callbacks import Callback
 from runtime.distributed_utils import World, gradients_kept_local, mean_over_ranks
 from runtime.inference import EvalResult, Evaluator
 from runtime.logging import RunLog
+from runtime.optimizers import set_learning_rate
 from runtime.schedule import MLPERF_FIRST_EVALUATION, EvaluationSchedule, LearningRate, blocks
 from runtime.state import TrainState
 
@@ -27,11 +28,18 @@ def train_step(state: TrainState, batches: Iterator[Batch]) -> Tensor:
     """One optimiser step on the next ``ga_steps`` batches; nothing in it waits for the device.
 
     Its parts carry names for profilers. Gradients are averaged over micro-batches and, under DDP, over ranks
-    (communicated once, with the last micro-batch).
+    (communicated once, with the last micro-batch). Where the state has a graph, the same step is a replay.
 
     Returns:
         The mean loss over the micro-batches: a float32 scalar on the device.
     """
+    if state.graph is None:
+        return _launched(state, batches)
+    return state.graph.step(partial(_launched, state), batches)
+
+
+def _launched(state: TrainState, batches: Iterator[Batch]) -> Tensor:
+    """See `train_step`: kernel by kernel."""
     losses = []
     for micro_step in range(1, state.ga_steps + 1):
         with record_function("next batch"):
@@ -50,12 +58,6 @@ def train_step(state: TrainState, batches: Iterator[Batch]) -> Tensor:
         state.scaler.update()
         state.optimizer.zero_grad()
     return torch.stack(losses).sum()
-
-
-def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
-    """Give all parameter groups this learning rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
 
 
 def training_steps(

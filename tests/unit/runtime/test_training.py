@@ -18,6 +18,7 @@ from runtime.checkpoint import read_checkpoint
 from runtime.distributed_utils import World
 from runtime.inference import EvalResult
 from runtime.logging import RunLog
+from runtime.optimizers import set_learning_rate
 from runtime.precision import Precision
 from runtime.schedule import EvaluationSchedule, LearningRate
 from runtime.state import TrainState
@@ -114,6 +115,22 @@ def test_each_epoch_has_its_learning_rate() -> None:
     steps = training_steps(state, iter(RandomBatches()), 3, schedule, first_epoch=2)
     found = [state.optimizer.param_groups[0]["lr"] for _ in islice(steps, 9)]
     assert found == pytest.approx([0.2] * 3 + [0.3] * 3 + [0.4] * 3)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_learning_rate_that_is_a_tensor_changes_in_place(fused: bool) -> None:
+    as_number, as_tensor = build_state(), build_state()
+    for state, rate in ((as_number, 0.1), (as_tensor, torch.tensor(0.1))):
+        optimizer = torch.optim.SGD(state.model.parameters(), rate, 0.9, nesterov=True, fused=fused)
+        state = replace(state, optimizer=optimizer)
+        batches = iter(RandomBatches())
+        for rate_now in (0.1, 0.05, 0.2):
+            set_learning_rate(optimizer, rate_now)
+            assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(rate_now)
+            train_step(state, batches)
+        assert isinstance(rate, float) or optimizer.param_groups[0]["lr"] is rate
+    for a, b in zip(as_number.model.parameters(), as_tensor.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
 
 
 class Recorder(Callback):
