@@ -11,8 +11,11 @@ from typing import Any
 from benchmark.record import Record
 
 _CONFIG = (
-    "exec_mode", "filters", "normalization", "activation", "amp", "cudnn_benchmark", "cudnn_deterministic",
-    "world_size", "device",
+    "exec_mode", "filters", "normalization", "activation", "amp", "world_size", "device",
+)  # fmt: skip
+_SPEED = (
+    "recompute_norm", "shadow_weights", "cuda_graph", "compile", "static_loss_scale", "cudnn_benchmark",
+    "cudnn_benchmark_limit", "cudnn_deterministic", "ddp_one_bucket", "ddp_gradient_dtype", "val_batch_size",
 )  # fmt: skip
 _LOADER = (
     "loader", "batch_size", "ga_steps", "num_workers", "prefetch", "oversampling", "brightness", "last_batch",
@@ -27,10 +30,10 @@ _OF_SWEEPS = frozenset({
 })  # fmt: skip
 """Flags of a sweep's points that do not count."""
 _COMPUTED = (
-    "patch", "optimizer", "emulated", "dataset", "pipeline", "cache", "flags", "memory", "gpus",
+    "patch", "optimizer", "ops", "emulated", "dataset", "pipeline", "cache", "flags", "memory", "gpus",
     "gpu_driver", "torch_threads", "filesystem", "python",
 )  # fmt: skip
-KEYS = tuple(sorted({*_CONFIG, *_LOADER, *_RESULTS, *_MACHINE, *_PACKAGES, *_COMPUTED}))
+KEYS = tuple(sorted({*_CONFIG, *_SPEED, *_LOADER, *_RESULTS, *_MACHINE, *_PACKAGES, *_COMPUTED}))
 """What a fingerprint may have beside the suite; those of the configuration are named as the flags are."""
 
 
@@ -44,6 +47,10 @@ def fingerprint(record: Record) -> dict[str, str]:
     loader = loader if isinstance(loader, dict) else {}
     found: dict[str, Any] = {"suite": record.suite}
     found |= {name: config.get(name) for name in _CONFIG} | {name: loader.get(name) for name in _LOADER}
+    # Records from before there were other fast paths have cuDNN's flags beside the others.
+    speed = config.get("speed") or config
+    found |= {name: speed.get(name) for name in _SPEED}
+    found["ops"] = _ops(results.get("ops") or config.get("ops") or {})
     if config.get("amp"):
         found["amp"] = config.get("amp_dtype")
     optimizer = config.get("optimizer") or {}
@@ -104,6 +111,11 @@ def _pipeline(found: Mapping[str, Any]) -> str | None:
 def _emulated(found: Mapping[str, Any] | None) -> str | None:
     names = ("accelerators", "name", "seconds_per_step")
     return _joined(" ", [found[name] for name in names if name in found]) if found else None
+
+
+def _ops(backends: Mapping[str, str]) -> str | None:
+    """Who computes what, where it is not PyTorch's own modules."""
+    return ", ".join(f"{op} {name}" for op, name in backends.items() if name != "native") or None
 
 
 def _flags(words: Collection[str] | None) -> str | None:

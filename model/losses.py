@@ -4,14 +4,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SMOOTH = 1e-6
-"""Added to numerator and denominator of Dice, so that a class absent from both scores 1."""
+from model.ops import Backend
+from model.ops.dice_ce import dice_ce
+from model.ops.dice_ce.reference import SMOOTH
+
+_SLAB_VOXELS = 2**24
+"""Voxels of a volume that are counted at a time: `torch.argmax` takes 8 bytes for each."""
 
 _LAYOUTS = ("NCDHW", "NDHWC")
 
 
-def _channels_first(prediction: Tensor, label: Tensor, layout: str) -> tuple[Tensor, Tensor]:
-    """Prediction as N x C x D x H x W and label as N x D x H x W (int64), whatever the logical layout."""
+def _aligned(prediction: Tensor, label: Tensor, layout: str) -> tuple[Tensor, Tensor]:
+    """Prediction as N x C x D x H x W and label as N x 1 x D x H x W, whatever the logical layout."""
     if layout == "NDHWC":
         prediction, label = prediction.movedim(-1, 1), label.movedim(-1, 1)
     if label.shape[1] != 1 or label.shape[2:] != prediction.shape[2:] or len(label) != len(prediction):
@@ -19,6 +23,12 @@ def _channels_first(prediction: Tensor, label: Tensor, layout: str) -> tuple[Ten
             f"labels must have the shape of the prediction with one channel: prediction "
             f"{tuple(prediction.shape)}, label {tuple(label.shape)} (both as NCDHW)"
         )
+    return prediction, label
+
+
+def _channels_first(prediction: Tensor, label: Tensor, layout: str) -> tuple[Tensor, Tensor]:
+    """Prediction as N x C x D x H x W and label as N x D x H x W (int64), whatever the logical layout."""
+    prediction, label = _aligned(prediction, label, layout)
     return prediction, label.squeeze(1).long()
 
 
@@ -51,15 +61,23 @@ class DiceCELoss(nn.Module):
             counts it.
         layout: Order of the axes of both arguments: ``NCDHW`` or ``NDHWC``. A ``channels_last_3d`` tensor
             is logically NCDHW.
+        backend: Who computes it, see `model.ops`.
     """
 
-    def __init__(self, include_background: bool = False, layout: str = "NCDHW") -> None:
+    def __init__(
+        self, include_background: bool = False, layout: str = "NCDHW", backend: Backend = "native"
+    ) -> None:
         super().__init__()
         self.include_background = include_background
         self.layout = _check(layout)
+        self.backend = backend
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Scalar loss of logits (N x C x D x H x W) against integer labels (N x 1 x D x H x W)."""
+        if self.backend != "native":
+            if self.layout == "NDHWC":
+                logits, label = logits.movedim(-1, 1), label.movedim(-1, 1)
+            return dice_ce(logits, label, include_background=self.include_background, backend=self.backend)
         logits, label = _channels_first(logits, label, self.layout)
         if logits.element_size() < 4:
             # A 64^3 patch has more voxels than float16 can count, and autocast on a CPU sums in float16.
@@ -70,8 +88,27 @@ class DiceCELoss(nn.Module):
         return (dice + F.cross_entropy(logits, label)) / 2
 
 
+def _count(logits: Tensor, label: Tensor, first: int) -> Tensor:
+    """Voxels of each class from ``first`` on, 2 x N x (K - first) int64: in both the most likely class of the
+    logits (N x K x D x H x W) and the label (N x 1 x D x H x W); in the one plus in the other."""
+    n_class = logits.shape[1]
+    depth = max(1, _SLAB_VOXELS // max(1, logits[:, 0, 0].numel()))
+    counts = torch.zeros((2, len(logits), n_class - first), dtype=torch.int64, device=logits.device)
+    for part, actual in zip(logits.split(depth, dim=2), label.split(depth, dim=2), strict=True):
+        likely = part.argmax(dim=1, keepdim=True)
+        for k in range(first, n_class):
+            predicted, given = likely == k, actual == k
+            counts[0, :, k - first] += (predicted & given).sum((1, 2, 3, 4))
+            counts[1, :, k - first] += predicted.sum((1, 2, 3, 4)) + given.sum((1, 2, 3, 4))
+    return counts
+
+
 class DiceScore:
     """Hard Dice of the most likely class, per class and averaged over the batch.
+
+    It is computed from whole numbers of voxels, counted on the logits' device a part of the volume at a time,
+    and only then rounded to float32. (The reference adds up ones in float32, which loses some of more than
+    2^24: its last digits may differ.)
 
     Arguments as in `DiceCELoss`.
     """
@@ -82,7 +119,6 @@ class DiceScore:
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
         """float32 scores, one per class (kidney, tumour), of logits and labels as in `DiceCELoss`."""
-        logits, label = _channels_first(logits, label, self.layout)
-        n_class, like = logits.shape[1], logits.new_empty((), dtype=torch.float32)
-        prediction = _one_hot(logits.argmax(dim=1), n_class, like)
-        return _dice(prediction, _one_hot(label, n_class, like), self.include_background).mean(dim=0)
+        logits, label = _aligned(logits, label, self.layout)
+        common, size = _count(logits, label, first=0 if self.include_background else 1).double()
+        return ((2.0 * common + SMOOTH) / (size + SMOOTH)).mean(dim=0).float()

@@ -25,7 +25,8 @@ def on(device: torch.device) -> AbstractContextManager[Any]:
 def static_batches(
     batch_size: int, patch_shape: Shape, layout: Layout, image_dtype: torch.dtype, device: torch.device
 ) -> tuple[Batch, Batch]:
-    """Two batches that a loader fills in turn, so that a CUDA graph for each can read fixed addresses."""
+    """Two batches that a loader fills in turn: one is consumed while the other is filled, and none is made
+    anew."""
     shape = (batch_size, 1, *patch_shape)
 
     def batch() -> Batch:

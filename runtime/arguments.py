@@ -11,6 +11,7 @@ from preprocess.flags import OneSentenceParser
 from runtime.loader_arguments import add_pipeline_flags, loader_config, number
 from runtime.optimizers import OptimizerConfig
 from runtime.schedule import EvaluationSchedule, LearningRate
+from runtime.speed_arguments import SpeedConfig, add_speed_flags, speed_config
 
 CUBE = (128, 128, 128)
 
@@ -44,8 +45,7 @@ class RunConfig:
     loader: LoaderConfig
     optimizer: OptimizerConfig
     learning_rate: LearningRate
-    cudnn_benchmark: bool
-    cudnn_deterministic: bool
+    speed: SpeedConfig
     caches_cleared: str
     verbose: bool
 
@@ -149,6 +149,7 @@ def add_run_flags(
     add("--weight_decay", type=RATE, default=0.0, help="weight decay factor")
 
     add_pipeline_flags(parser.add_argument_group("Data pipeline parameters"))
+    add_speed_flags(parser.add_argument_group("Speed parameters"))
 
     add = parser.add_argument_group("Model parameters").add_argument
     add("--normalization", default="instancenorm", choices=["instancenorm", "batchnorm", "syncbatchnorm"])
@@ -221,6 +222,7 @@ def run_config(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> Ru
         "filters": tuple(flags.filters),
         "evaluation": evaluation,
         "loader": loader_config(parser, flags),
+        "speed": speed_config(parser, flags),
         "optimizer": OptimizerConfig(
             name=flags.optimizer,
             momentum=flags.momentum,

@@ -132,6 +132,7 @@ def _train_on_data(
     finally:
         loader.close()
         eval_loader.close()
+        state.close()
 
 
 def run_evaluation(config: RunConfig, world: World) -> EvalResult:

@@ -1,21 +1,25 @@
 """``--benchmark``: the training step or the evaluation of a real run, timed."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice, repeat
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from pipelines import data_loader
 from pipelines.base import Batch, EvalLoader, Volume
+from pipelines.slots import Layout, with_layout
+from pipelines.windows import count_windows
 from runtime.arguments import RunConfig
 from runtime.callbacks import Performance, PerformanceCallback
 from runtime.clock import StepClock
 from runtime.distributed_utils import World, barrier, gather
 from runtime.headline import Headline
-from runtime.inference import count_windows
+from runtime.inference import Evaluator
 from runtime.session import Session
 from runtime.state import TrainState
 from runtime.training import train_step, training_steps
@@ -38,7 +42,12 @@ def benchmark_training(config: RunConfig, world: World) -> Throughput:
     Images per second count all ranks; the window is this rank's, which DDP keeps in step with the others.
     """
     session = Session.of(config, world)
-    state = session.state(session.model())
+    with closing(session.state(session.model())) as state:
+        return _time_training(session, state)
+
+
+def _time_training(session: Session, state: TrainState) -> Throughput:
+    config, world = session.config, session.world
     loader = data_loader.build(session.config.loader, session.shard, world.device)
     world.say(f"data: {loader.description}")
     clock = StepClock(world.device)
@@ -92,6 +101,7 @@ def benchmark_training(config: RunConfig, world: World) -> Throughput:
         {
             "images_per_second": performance.items_per_second,
             "last_loss": last_loss.item(),
+            "ops": asdict(session.ops),
             **asdict(performance),
             **headline.values,
             "step_us": microseconds(step_seconds),
@@ -146,8 +156,22 @@ class _TimedVolumes:
         self._loader.close()
 
 
+def _warm_up(evaluator: Evaluator, model: nn.Module, steps: int, layout: Layout) -> None:
+    """Score volumes of zeros, each one batch of windows: of every size that a batch may have, in turn, since
+    cuDNN looks for algorithms for each. No collective: ranks may do it on their own."""
+    model.eval()
+    depth, height, width = evaluator.roi_shape
+    with torch.inference_mode():
+        for step in range(steps):
+            windows = evaluator.val_batch_size - step % evaluator.val_batch_size
+            shape = (1, 1, depth, height, width + (windows - 1) * int(width * (1 - evaluator.overlap)))
+            image = torch.zeros(shape, device=evaluator.world.device)
+            label = torch.zeros(shape, dtype=torch.uint8, device=evaluator.world.device)
+            evaluator.score(model, Volume("zeros", with_layout(image, layout), label))
+
+
 def benchmark_evaluation(config: RunConfig, world: World) -> Throughput:
-    """Evaluate every volume once, after ``warmup_steps`` windows of zeros whose time does not count.
+    """Evaluate every volume once, after ``warmup_steps`` batches of windows of zeros that do not count.
 
     Volumes and windows per second count all ranks, loading included; the window closes when all ranks
     have exchanged their scores.
@@ -159,10 +183,7 @@ def benchmark_evaluation(config: RunConfig, world: World) -> Throughput:
     timed = _TimedVolumes(loader, clock, config.loader.val_input_shape, config.overlap)
     evaluator = session.evaluator(timed)
     try:
-        window = torch.zeros(1, 1, *config.loader.val_input_shape, device=world.device)
-        with torch.inference_mode(), session.precision.autocast():
-            for _ in range(config.warmup_steps):
-                model.eval()(window)
+        _warm_up(evaluator, model, config.warmup_steps, config.loader.layout)
         barrier(world)
         clock.start()
         result = evaluator(model)
@@ -176,11 +197,12 @@ def benchmark_evaluation(config: RunConfig, world: World) -> Throughput:
     per_second = windows / performance.window_seconds
     return Throughput(
         (
-            f"{config.warmup_steps} warm-up windows, then {performance.describe('volume')} on this rank",
+            f"{config.warmup_steps} warm-up batches, then {performance.describe('volume')} on this rank",
             f"{performance.items_per_second:.3f} volumes/s, {per_second:.2f} windows/s",
         ),
         {
             "volumes_per_second": performance.items_per_second,
+            "ops": asdict(session.ops),
             "windows_per_second": per_second,
             **asdict(performance),
         },

@@ -57,6 +57,7 @@ def record_of(
     # As it will be read: the page is drawn of the record at hand.
     plain_config = json.loads(json.dumps(asdict(config), default=as_text))
     plain_config |= {"world_size": world.size, "device": str(world.device)}
+    plain_config["ops"] = asdict(subject.session.ops)
     plain_config["loader"]["loader"] = subject.loader_name
     return Record(
         suite="profile",

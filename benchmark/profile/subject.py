@@ -15,6 +15,7 @@ from benchmark.profile.foreign import ForeignLoader, ForeignStep
 from pipelines import data_loader
 from runtime.arguments import RunConfig
 from runtime.distributed_utils import World, barrier
+from runtime.errors import RunError
 from runtime.schedule import LearningRate
 from runtime.session import Session
 from runtime.state import TrainState
@@ -104,7 +105,13 @@ class Subject:
 
     @cached_property
     def _state(self) -> TrainState:
-        return self.session.state(self.session.model())
+        session = self.session
+        if session.config.speed.cuda_graph and self.ranks_average:
+            raise RunError(
+                "--cuda_graph of several ranks is not profiled: the step alone is one without an all-reduce, "
+                "which a recorded step cannot leave out; drop it, or profile one rank"
+            )
+        return session.state(session.model(), some_steps_local=self.ranks_average)
 
     @cached_property
     def _foreign(self) -> ForeignStep:

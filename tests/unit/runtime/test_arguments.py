@@ -77,7 +77,7 @@ def test_the_seeds_own_commands_parse(command: str) -> None:
 
 def test_configs_are_frozen_all_the_way_down() -> None:
     config = parse_arguments(["--data_dir", "d"])
-    for part in (config, config.loader, config.optimizer, config.learning_rate, config.evaluation):
+    for part in (config, config.loader, config.speed, config.optimizer, config.learning_rate):
         field = dataclasses.fields(part)[0].name  # type: ignore[arg-type]
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(part, field, None)
@@ -108,6 +108,20 @@ def test_auto_evaluation_is_left_to_the_samples_per_epoch() -> None:
         ("--data_dir d --start_eval_at auto", r"both or neither"),
         ("--data_dir d --evaluate_every 0", r"--evaluate_every"),
         ("--data_dir d --lamb_betas 0.9", r"--lamb_betas"),
+        ("--data_dir d --fused fast", r"--fused: invalid choice"),
+        ("--data_dir d --fused_ops norm conv", r"--fused_ops: invalid choice: 'conv'"),
+        ("--data_dir d --fused off --fused_ops join", r"--fused_ops join needs norm"),
+        ("--data_dir d --fused triton", r"--fused triton needs --layout NDHWC"),
+        ("--data_dir d --fused triton --layout NDHWC --normalization batchnorm", r"no kernel for.*batchnorm"),
+        ("--data_dir d --fused native --recompute_norm", r"--recompute_norm.*give --fused"),
+        ("--data_dir d --fused off --fused_ops loss --recompute_norm", r"--recompute_norm needs norm"),
+        ("--data_dir d --shadow_weights", r"--shadow_weights needs --amp"),
+        ("--data_dir d --static_loss_scale 1024", r"--static_loss_scale needs --amp"),
+        (
+            "--data_dir d --amp --amp_dtype bfloat16 --static_loss_scale 1024",
+            r"--static_loss_scale needs --amp",
+        ),
+        ("--data_dir d --amp --static_loss_scale 0", r"--static_loss_scale: expected a number above 0"),
         ("--data_dir d --overlap 0.98 --val_input_shape 32 32 32 --filters 4 8", r"--overlap: 0.98.*stride"),
         ("--data_dir d --input_shape 32 32 32 --normalization batchnorm --batch_size 1", r"single voxel"),
         ("--data_dir d --benchmark --save_ckpt_path c", r"--save_ckpt_path"),
