@@ -10,10 +10,12 @@ import torch
 
 from benchmark import compare, results_table, trace
 from benchmark.calibrate import command as calibrate
+from benchmark.gpu_check import command as gpu_check
 from benchmark.mllog import command as mllog
 from benchmark.page import command as report
 from benchmark.peers import command as peers
 from benchmark.profile import command as profile
+from benchmark.step import command as step
 from benchmark.sweep import command as sweep
 from pipelines.errors import DataError
 from preprocess.flags import OneSentenceParser
@@ -28,6 +30,8 @@ COMMANDS = {
     "trace": trace,
     "mllog": mllog,
     "peers": peers,
+    "step": step,
+    "gpu-check": gpu_check,
     "results": results_table,
 }
 """Modules with a docstring, ``add_arguments(parser)`` and ``run(flags) -> exit status``."""
