@@ -89,12 +89,17 @@ def one_for_all(size: int, num_locks: int, neighbours: Neighbours) -> SharedBloc
         return mine[0].key
 
     key = neighbours.agree(make)
-    if mine:
-        return mine[0]
-    try:
-        return SharedBlock(*key)
-    except OSError as error:
+    refused: OSError | None = None
+    if not mine:
+        try:
+            mine.append(SharedBlock(*key))
+        except OSError as error:
+            refused = error
+    # The block can be reached as long as the first rank lives: it goes on, and may fail, when all have it.
+    neighbours.agree(lambda: None)
+    if refused:
         raise DataError(
-            f"cannot share memory with the first rank of this machine ({key[2]}: {error.strerror}): start "
+            f"cannot share memory with the first rank of this machine ({key[2]}: {refused.strerror}): start "
             "all its ranks as one user and in one container"
-        ) from error
+        ) from refused
+    return mine[0]

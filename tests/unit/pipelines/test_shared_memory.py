@@ -132,6 +132,8 @@ def test_ranks_get_one_block() -> None:
     write(block, 1, 9)
     assert other.array(0, (8,), np.int64)[1] == 9
     with pytest.raises(DataError, match="cannot share memory with the first rank of this machine .* No such"):
+        one_for_all(64, 2, Second([(64, 2, "/proc/self/fd/9999"), None]))
+    with pytest.raises(StopIteration):  # a rank that cannot reach it says so to the first all the same
         one_for_all(64, 2, Second([(64, 2, "/proc/self/fd/9999")]))
 
 
