@@ -39,6 +39,9 @@ class LoaderConfig:
     """D x H x W of a training patch."""
     val_input_shape: Shape = (128, 128, 128)
     """D x H x W of a sliding window: sets the size of synthetic evaluation volumes."""
+    overlap: float = 0.5
+    """Fraction of a sliding window that the next one covers again. Evaluation cases are shared among ranks by
+    the number of their windows."""
     oversampling: float = 0.4
     """Probability that a patch is cropped around foreground."""
     brightness: Brightness = "reference"
@@ -80,6 +83,11 @@ class LoaderConfig:
             raise DataError(f"--seed is {self.seed}, expected 0 to 2**63 - 1")
         if min(*self.input_shape, *self.val_input_shape) < 1:
             raise DataError("--input_shape and --val_input_shape need positive sizes")
+        if min(int(size * (1 - self.overlap)) for size in self.val_input_shape) < 1 or self.overlap < 0:
+            raise DataError(
+                f"--overlap is {self.overlap}, expected a fraction that leaves windows of "
+                f"{self.val_input_shape} a stride of a voxel"
+            )
         if not self.timeout > 0:
             raise DataError(f"--loader_timeout is {self.timeout}, expected seconds above 0")
 

@@ -80,7 +80,8 @@ def _evaluation(config: LoaderConfig, shard: Shard, device: torch.device) -> Eva
         raise DataError(
             f"no case of {config.data_dir} is listed in {config.evaluation_cases}: nothing to evaluate"
         )
-    return VolumeLoader(shard_cases(cases, shard), device, config.layout, config.timeout)
+    own = shard_cases(cases, shard, config.val_input_shape, config.overlap)
+    return VolumeLoader(own, device, config.layout, config.timeout)
 
 
 def _synthetic_train(

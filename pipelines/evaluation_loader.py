@@ -8,17 +8,22 @@ from pipelines.augment import copy
 from pipelines.base import Shard, Volume
 from pipelines.cases import Case, balance
 from pipelines.device_buffers import on
+from pipelines.draw import Shape
 from pipelines.errors import naming
 from pipelines.foreground import check_classes
 from pipelines.planner import Planner
 from pipelines.slots import Layout, with_layout
 from pipelines.volumes import open_case
+from pipelines.windows import count_windows
 
 
-def shard_cases(cases: Sequence[Case], shard: Shard) -> tuple[Case, ...]:
-    """The evaluation cases of a rank, balanced by the size of their images."""
-    shares = balance([case.image.stat().st_size for case in cases], shard.world_size)
-    return tuple(cases[i] for i in shares[shard.rank])
+def shard_cases(cases: Sequence[Case], shard: Shard, roi_shape: Shape, overlap: float) -> tuple[Case, ...]:
+    """The evaluation cases of a rank, balanced by their windows of ``roi_shape``: see `cases.balance`.
+
+    Every rank reads the headers of all cases and finds the same shares. Raises DataError as ``open_case``.
+    """
+    costs = [count_windows(open_case(case)[0].shape, roi_shape, overlap) for case in cases]
+    return tuple(cases[i] for i in balance(costs, shard.world_size)[shard.rank])
 
 
 class VolumeLoader:

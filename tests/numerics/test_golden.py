@@ -9,7 +9,8 @@ from torch import Tensor
 
 from model.losses import DiceCELoss, DiceScore
 from model.unet3d import Unet3D
-from runtime.inference import count_windows, sliding_window_inference
+from pipelines.windows import count_windows
+from runtime.inference import sliding_window_inference
 
 GOLDEN = np.load(Path(__file__).parent / "data" / "reference.npz")
 

@@ -2,6 +2,7 @@ import os
 import threading
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from pipelines.base import Shard, Volume
 from pipelines.cases import Case
 from pipelines.data_loader import LoaderConfig, build_evaluation
+from pipelines.draw import Shape
 from pipelines.errors import DataError
 from pipelines.evaluation_loader import VolumeLoader
 from tests.unit.pipelines.dataset import EVALUATION, write_case
@@ -45,6 +47,61 @@ def test_ranks_share_the_volumes(config: LoaderConfig, world: int) -> None:
     cases = [[volume.case for volume in loader] for loader in loaders]
     assert [len(loader) for loader in loaders] == [len(names) for names in cases]
     assert sorted(name for names in cases for name in names) == [f"case_{n:05d}" for n in EVALUATION]
+
+
+def write_empty(folder: Path, number: int, shape: Shape) -> None:
+    np.save(folder / f"case_{number:05d}_x.npy", np.zeros((1, *shape), np.float32))
+    np.save(folder / f"case_{number:05d}_y.npy", np.zeros((1, *shape), np.uint8))
+
+
+def test_ranks_share_the_windows_evenly(config: LoaderConfig, tmp_path: Path) -> None:
+    """Longest processing time first: the dearest rank has at most 4/3 of what the best sharing gives it."""
+    depths = [16, 24, 32, 40, 48, 72, 96, 120]  # 1, 2, 3, 4, 5, 8, 11 and 14 windows of 16 at half overlap
+    for number, depth in enumerate(depths):
+        write_empty(tmp_path, number, (depth, 16, 16))
+    (tmp_path / "cases.txt").write_text("".join(f"{number:05d}\n" for number in range(len(depths))))
+    config = replace(
+        config, data_dir=tmp_path, evaluation_cases=tmp_path / "cases.txt", val_input_shape=(16, 16, 16)
+    )
+    windows = {f"case_{number:05d}": depth // 8 - 1 for number, depth in enumerate(depths)}
+    for world in (1, 2, 3):
+        shares = [
+            [volume.case for volume in build_evaluation(config, Shard(rank, world), CPU)]
+            for rank in range(world)
+        ]
+        assert sorted(case for share in shares for case in share) == sorted(windows)
+        makespan = max(sum(windows[case] for case in share) for share in shares)
+        best = min(
+            max(np.bincount(ranks, weights=list(windows.values()), minlength=world))
+            for ranks in product(range(world), repeat=len(windows))
+        )
+        assert makespan <= 4 / 3 * best
+
+
+def test_windows_are_what_is_shared_not_bytes(config: LoaderConfig, tmp_path: Path) -> None:
+    # Windows of 16 at half overlap: 5, 5, and 4 of more bytes, since 3 voxels are cropped from two axes.
+    for number, shape in enumerate([(16, 16, 48), (16, 16, 48), (19, 19, 40)]):
+        write_empty(tmp_path, number, shape)
+    # 9, 7 and 3 at half overlap, 4, 4 and 2 without.
+    for number, shape in enumerate([(32, 32, 16), (16, 16, 64), (16, 16, 32)], start=10):
+        write_empty(tmp_path, number, shape)
+    config = replace(config, data_dir=tmp_path, evaluation_cases=tmp_path / "cases.txt")
+
+    def shares(numbers: list[int], overlap: float) -> list[list[int]]:
+        (tmp_path / "cases.txt").write_text("".join(f"{number:05d}\n" for number in numbers))
+        run = replace(config, val_input_shape=(16, 16, 16), overlap=overlap)
+        loaders = [build_evaluation(run, Shard(rank, 2), CPU) for rank in range(2)]
+        return [[int(volume.case[-5:]) for volume in loader] for loader in loaders]
+
+    assert shares([0, 1, 2], 0.5) == [[0, 2], [1]]
+    assert shares([10, 11, 12], 0.5) == [[10], [11, 12]]
+    assert shares([10, 11, 12], 0.0) == [[10, 12], [11]]
+
+
+@pytest.mark.parametrize("overlap", [1.0, -0.1, 0.95])
+def test_windows_must_leave_a_stride(config: LoaderConfig, overlap: float) -> None:
+    with pytest.raises(DataError, match=rf"--overlap is {overlap}, expected .* stride of a voxel"):
+        replace(config, val_input_shape=(16, 16, 16), overlap=overlap)
 
 
 def test_the_layout_is_in_the_strides(config: LoaderConfig) -> None:
