@@ -5,8 +5,10 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from model.losses import DiceCELoss, DiceScore
+from model.ops import NATIVE, Ops
 from model.unet3d import Unet3D
 from pipelines.base import Batch
 from runtime.clock import StepClock
@@ -15,6 +17,7 @@ from runtime.precision import Precision
 from runtime.schedule import LearningRate
 from runtime.state import TrainState
 from runtime.training import training_steps
+from tests.numerics.test_fused_network import all_by, batch, evaluated, largest_error, network
 from tests.numerics.test_golden import GOLDEN, golden_model, seq
 
 pytestmark = [
@@ -87,3 +90,38 @@ def test_the_clocks_events_add_up_to_its_window() -> None:
     clock.stop()
     assert len(clock.step_seconds()) == 20
     assert sum(clock.step_seconds()) == pytest.approx(clock.window_seconds, rel=0.1)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_network_by_kernels_is_as_exact_as_by_native_modules(dtype: torch.dtype, recompute: bool) -> None:
+    def found(ops: Ops, float64: bool = False, **more: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        wide = torch.float64 if float64 else torch.float32
+        data = Batch(*(part.cuda() for part in batch(dtype=wide)))
+        with torch.autocast("cuda", dtype, enabled=not float64 and dtype != torch.float32):
+            logits = (model := network(ops, dtype=wide, **more).cuda())(data.image)
+            loss = DiceCELoss(backend=ops.loss)(logits, data.label)
+        loss.backward()
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        return logits.detach().double(), loss.detach().double(), gradients
+
+    kernels = all_by("triton")
+    truth, native, fused = found(NATIVE, True), found(NATIVE), found(kernels, recompute_norm=recompute)
+    floor = 1e-5
+    assert (fused[0] - truth[0]).norm() <= 2 * (native[0] - truth[0]).norm() + floor * truth[0].norm()
+    assert abs(fused[1] - truth[1]) <= 2 * abs(native[1] - truth[1]) + 1e-3 * truth[1]
+    assert largest_error(fused[2], truth[2]) <= 2 * largest_error(native[2], truth[2]) + floor
+
+
+def test_kernels_give_the_same_bits_twice() -> None:
+    torch.backends.cudnn.deterministic = True
+    try:
+        ops = all_by("triton")
+        runs = []
+        for _ in range(2):
+            data = Batch(*(part.cuda() for part in batch(dtype=torch.float32)))
+            runs.append(evaluated(network(ops, dtype=torch.float32).cuda(), ops, data))
+    finally:
+        torch.backends.cudnn.deterministic = False
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert all(torch.equal(runs[0][2][name], gradient) for name, gradient in runs[1][2].items())
