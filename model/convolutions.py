@@ -101,7 +101,7 @@ class ShadowWeights:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Copy all masters, in one launch on a GPU."""
+        """Copy all masters, many to a launch on a GPU."""
         torch._foreach_copy_(self._copies, self._masters)
         self._versions = self._now()
 

@@ -40,7 +40,7 @@ class FusedInstanceNorm(nn.InstanceNorm3d):
     def forward(self, x: Tensor) -> Tensor:
         arguments = (x, self.weight, self.bias)
         options: _Options = {"eps": self.eps, "negative_slope": self.negative_slope, "backend": self.backend}
-        if not self.leaves_recipe:
+        if not self._must_leave_recipe():
             return instance_norm_relu(*arguments, **options)
         y, mean, rstd = instance_norm_relu(*arguments, **options, with_statistics=True)
         self._leave_recipe(y, x, mean, rstd)
@@ -50,11 +50,15 @@ class FusedInstanceNorm(nn.InstanceNorm3d):
         """The output, and the concat buffer that holds it in its second half."""
         arguments = (x, self.weight, self.bias)
         options: _Options = {"eps": self.eps, "negative_slope": self.negative_slope, "backend": self.backend}
-        if not self.leaves_recipe:
+        if not self._must_leave_recipe():
             return instance_norm_relu_joined(*arguments, **options)
         y, buffer, mean, rstd = instance_norm_relu_joined(*arguments, **options, with_statistics=True)
         self._leave_recipe(y, x, mean, rstd)
         return y, buffer
+
+    def _must_leave_recipe(self) -> bool:
+        # A recipe keeps x as long as y lives, for nothing where there is no backward pass.
+        return self.leaves_recipe and torch.is_grad_enabled()
 
     def _leave_recipe(self, y: Tensor, x: Tensor, mean: Tensor, rstd: Tensor) -> None:
         recipe = partial(

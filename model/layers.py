@@ -107,9 +107,9 @@ class UpsampleBlock(nn.Module):
     ) -> None:
         super().__init__()
         # A Sequential of one, because the reference's keys read `upsample_conv.0.weight`.
-        self.upsample_conv = nn.Sequential(
-            ConvTranspose3d(in_channels, out_channels, kernel_size=2, stride=2)
-        )
+        # A fused join rounds the float32 weights as it reads them: it has no use for shadows.
+        kind = ConvTranspose3d if ops.join == "native" else nn.ConvTranspose3d
+        self.upsample_conv = nn.Sequential(kind(in_channels, out_channels, kernel_size=2, stride=2))
         self.conv1 = conv_block(2 * out_channels, out_channels, normalization, activation, ops)
         self.conv2 = conv_block(out_channels, out_channels, normalization, activation, ops)
         self._backend = ops.join
@@ -119,7 +119,7 @@ class UpsampleBlock(nn.Module):
             x = torch.cat((self.upsample_conv(x), skip), dim=1)
         else:
             (upsample,) = self.upsample_conv
-            assert isinstance(upsample, ConvTranspose3d)
+            assert isinstance(upsample, nn.ConvTranspose3d)
             assert upsample.bias is not None
             x = up_join(x, upsample.weight, upsample.bias, skip, backend=self._backend)
         return self.conv2(self.conv1(x))

@@ -30,7 +30,7 @@ def distributed(
 ) -> DistributedDataParallel:
     """The model with its gradients averaged over the ranks of the default process group.
 
-    Gradients are views of the buckets that are all-reduced, so they are not copied there and back.
+    Gradients are views of the buckets that are all-reduced, so averages are not copied back.
 
     Args:
         model: Is not copied.

@@ -38,13 +38,12 @@ class CudaRecorder:
     """A ``torch.cuda.CUDAGraph`` and the side stream it is recorded on.
 
     With several ranks, PyTorch's notes on CUDA graphs ("Usage with DistributedDataParallel") and NVIDIA's
-    ask for an order of things:
+    ask for an order of things. (Their ``TORCH_NCCL_ASYNC_ERROR_HANDLING=0`` is of the time before 2.2: since
+    then PyTorch keeps captured collectives from NCCL's watchdog by itself, and a rank that dies is noticed.)
 
-    1. ``TORCH_NCCL_ASYNC_ERROR_HANDLING=0`` is in the environment before the process group is made. (PyTorch
-       has kept captured collectives from NCCL's watchdog by itself since 2.2.)
-    2. DistributedDataParallel is constructed inside `beside`: it keeps the nodes that accumulate gradients,
+    1. DistributedDataParallel is constructed inside `beside`: it keeps the nodes that accumulate gradients,
        and these belong to the stream they were made on, which must be the recorded one.
-    3. `release` comes before the process group is destroyed: NCCL waits there for graphs that hold its
+    2. `release` comes before the process group is destroyed: NCCL waits there for graphs that hold its
        collectives, for ever (pytorch/pytorch issue 115388).
 
     Raises:

@@ -62,6 +62,7 @@ def run_training(config: RunConfig, world: World) -> Outcome:
     log_submission(log, session)
     model = session.model()
     log.weights_initialized(model)
+    session.check(model, session.windows_shape)
     state = session.state(model)
     start = Start()
     if checkpoint and config.load_ckpt_path:
@@ -139,6 +140,7 @@ def run_evaluation(config: RunConfig, world: World) -> EvalResult:
     """Evaluate the best state of a checkpoint (its last, and says so, where it has no best)."""
     session = Session.of(config, world)
     model = session.model()
+    session.check(model, session.windows_shape)
     if config.load_ckpt_path is None:
         world.say("no --load_ckpt_path: evaluating a network with fresh random weights")
     else:

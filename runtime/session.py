@@ -94,6 +94,17 @@ class Session:
             model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         return model.to(self.world.device)
 
+    def check(self, model: Unet3D, shape: tuple[int, ...]) -> None:
+        """Refuse what would spoil the convolutions of N x C x D x H x W images: see `check_convolutions`."""
+        config = self.config
+        amp_dtype = AMP_DTYPES[config.amp_dtype] if config.amp else None
+        check_convolutions(model, shape, self.world.device, amp_dtype, config.loader.layout, self.world.say)
+
+    @property
+    def windows_shape(self) -> tuple[int, ...]:
+        """N x C x D x H x W of the evaluation windows that go through the network together."""
+        return (self.config.speed.val_batch_size, 1, *self.config.loader.val_input_shape)
+
     def loss(self) -> DiceCELoss:
         """The training and evaluation loss."""
         return DiceCELoss(self.config.include_background, backend=self.ops.loss)
@@ -109,16 +120,16 @@ class Session:
             RunError: cuDNN or a fast path cannot do it here, see `check_convolutions` and `StepGraph`.
         """
         config, speed, world = self.config, self.config.speed, self.world
-        amp_dtype = AMP_DTYPES[config.amp_dtype] if config.amp else None
-        shape = (config.loader.batch_size, 1, *config.loader.input_shape)
-        check_convolutions(model, shape, world.device, amp_dtype, config.loader.layout, world.say)
+        self.check(model, (config.loader.batch_size, 1, *config.loader.input_shape))
+        if world.size == 1 and (speed.ddp_one_bucket or speed.ddp_gradient_dtype != "float32"):
+            world.say("note: one rank exchanges no gradients, so the --ddp flags have no effect")
         optimizer, whose = build_optimizer(
             model.parameters(), config.learning_rate.base, config.optimizer, tensor_lr=speed.cuda_graph
         )
         world.say(f"optimizer: {whose}")
         shadows = None
-        if speed.shadow_weights and amp_dtype:
-            shadows = ShadowWeights(model, amp_dtype)
+        if speed.shadow_weights:
+            shadows = ShadowWeights(model, AMP_DTYPES[config.amp_dtype])
             shadows.follow(optimizer)
         if speed.compile:
             model.compile()

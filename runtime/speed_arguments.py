@@ -10,6 +10,7 @@ from runtime.loader_arguments import number
 Fused = Literal["auto", "triton", "off", "native"]
 FUSED_BY_DEFAULT = ("norm", "join", "loss")
 """What ``--fused`` covers unless asked: the two convolutions have not been measured against cuDNN's."""
+OF_TRAINING = ("recompute_norm", "shadow_weights", "cuda_graph", "compile")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,15 @@ def speed_config(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> 
     """The part of the flags that is about speed; exits with one sentence where they do not go together."""
     own = {name: getattr(flags, name) for name in SpeedConfig.__dataclass_fields__}
     own["fused_ops"] = tuple(name for name in OPS if name in flags.fused_ops)
-    if flags.fused in ("triton", "off") and "join" in own["fused_ops"] and "norm" not in own["fused_ops"]:
+    if flags.exec_mode == "evaluate":
+        for name in OF_TRAINING:
+            if getattr(flags, name):
+                parser.error(f"--{name} is of training steps: drop it with --exec_mode evaluate")
+    if flags.compile and flags.shadow_weights:
+        parser.error("--compile fuses autocast's casts itself: drop --shadow_weights")
+    if flags.cudnn_benchmark_limit and not flags.cudnn_benchmark:
+        parser.error("--cudnn_benchmark_limit needs --cudnn_benchmark, the search that it limits")
+    if flags.fused != "native" and "join" in own["fused_ops"] and "norm" not in own["fused_ops"]:
         parser.error("--fused_ops join needs norm, which makes room for it in the buffer")
     if flags.fused == "triton" and flags.layout != "NDHWC":
         parser.error("--fused triton needs --layout NDHWC, the only layout its kernels read")

@@ -178,6 +178,7 @@ def benchmark_evaluation(config: RunConfig, world: World) -> Throughput:
     """
     session = Session.of(config, world)
     model = session.model()
+    session.check(model, session.windows_shape)
     clock = StepClock(world.device)
     loader = data_loader.build_evaluation(session.config.loader, session.shard, world.device)
     timed = _TimedVolumes(loader, clock, config.loader.val_input_shape, config.overlap)

@@ -66,13 +66,13 @@ def test_what_cannot_run_says_why_in_one_sentence(
 
 def test_training_and_evaluation_with_fused_operations(cubes: Path, tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint.pth"
-    fused = ("--layout", "NDHWC", "--fused", "off", "--recompute_norm")
+    ndhwc = ("--layout", "NDHWC")
     common = ("--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--num_workers", 0, "--seed", 3)
     end = ("--epochs", 2, "--start_eval_at", 2, "--evaluate_every", 1, "--save_ckpt_path", checkpoint)
-    succeed("main.py", *common, *fused, *end)
+    succeed("main.py", *common, *ndhwc, "--fused", "off", "--recompute_norm", *end)
     scores = [
         succeed("main.py", *common, "--exec_mode", "evaluate", "--load_ckpt_path", checkpoint, *way)
-        for way in (fused, ("--layout", "NDHWC", "--fused", "native"), (*fused, "--val_batch_size", 3))
+        for way in (ndhwc, (*ndhwc, "--fused", "native"), (*ndhwc, "--val_batch_size", 3))
     ]
     means = [
         float(next(line for line in text.splitlines() if line.startswith("mean_dice")).split()[1])

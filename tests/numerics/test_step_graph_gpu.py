@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, nn
 
 from model.convolutions import ShadowWeights
 from model.losses import DiceCELoss
 from model.ops import NATIVE, Ops
 from model.unet3d import Unet3D
 from pipelines.base import Batch
+from runtime.ddp import distributed
 from runtime.graph_recorder import CudaRecorder
 from runtime.optimizers import OptimizerConfig, build_optimizer
 from runtime.precision import Precision
@@ -220,21 +220,33 @@ def test_other_threads_may_use_the_device_during_a_capture() -> None:
     assert not faults
 
 
-@pytest.mark.parametrize("ga_steps", [1, 2])
+@pytest.mark.parametrize(
+    ("ga_steps", "one_bucket", "gradient_dtype"),
+    [(1, False, "float32"), (1, True, "bfloat16"), (1, False, "float16"), (2, False, "float32")],
+)
 def test_data_parallel_steps_are_recorded(
-    ga_steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ga_steps: int, one_bucket: bool, gradient_dtype: str, tmp_path: Path
 ) -> None:
     """One rank, whose collectives are in the graph all the same."""
-    monkeypatch.setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
+
+    def parallel(model: nn.Module) -> nn.Module:
+        return distributed(
+            model,
+            device,
+            static_graph=ga_steps == 1,
+            one_bucket=one_bucket,
+            gradient_dtype=gradient_dtype,
+        )
+
     device = torch.device("cuda", torch.cuda.current_device())
     store = f"file://{tmp_path / 'store'}"
     dist.init_process_group("nccl", init_method=store, rank=0, world_size=1, device_id=device)
     try:
         launched, graph = build_state(ga_steps=ga_steps), build_state(ga_steps=ga_steps)
-        launched = replace(launched, model=DistributedDataParallel(launched.model, device_ids=[device]))
+        launched = replace(launched, model=parallel(launched.model))
         recorder = CudaRecorder(device)
         with recorder.beside():
-            wrapped = DistributedDataParallel(graph.model, device_ids=[device])
+            wrapped = parallel(graph.model)
         graph = recorded(replace(graph, model=wrapped), recorder)
         for state in (launched, graph):
             twenty_steps(state)

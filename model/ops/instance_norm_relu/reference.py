@@ -28,9 +28,11 @@ def empty_like(x: Tensor, channels: int) -> Tensor:
 
 
 def _slabs(x: Tensor) -> Iterator[tuple[slice, slice]]:
-    """One sample and some of its D planes at a time."""
+    """One sample and, on a CPU, some of its D planes at a time."""
     samples, channels, depth, height, width = x.shape
-    planes = max(1, SLAB_ELEMENTS // (channels * height * width))
+    planes = depth
+    if x.device.type == "cpu":
+        planes = max(1, SLAB_ELEMENTS // (channels * height * width))
     for n in range(samples):
         for d in range(0, depth, planes):
             yield slice(n, n + 1), slice(d, min(d + planes, depth))
