@@ -51,7 +51,7 @@ class Launch:
     name: str
     dtype: str
     arguments: str
-    """As Triton's hook describes them."""
+    """Pointers with what they point to, and constants with their values."""
     specialization: str
     """What `JITFunction.preload` compiles."""
 
@@ -93,15 +93,18 @@ class _Hopper:
         return 0
 
 
-class _RealLaunchers(TorchDispatchMode):
-    """Has the custom operators do what they do on a device, where fake tensors would only have shapes."""
+class _AsOnDevice(TorchDispatchMode):
+    """Has the custom operators launch, and convolutions answer in the layout that cuDNN's answer in."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func.namespace == "voxelrate":
             return OPDEFS[func.name()]._init_fn(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.convolution.default:
+            return result.contiguous(memory_format=torch.channels_last_3d)
+        return result
 
 
 @contextlib.contextmanager
@@ -110,15 +113,17 @@ def recorded(dtype: str, launches: dict[str, Launch]) -> Iterator[None]:
     from triton import knobs
     from triton.runtime import driver
 
-    def hook(*, fn: Any, repr: str, compile: dict[str, Any], **_: Any) -> bool:  # noqa: A002
+    def hook(*, fn: Any, compile: dict[str, Any], **_: Any) -> bool:  # noqa: A002
         specialization = compile["specialization_data"]
-        arguments = repr.partition("](")[2].removesuffix(")")
+        types = list(compile["signature"].items())
+        constants = {types[place][0]: value for (place,), value in compile["constants"].items()}
+        arguments = " ".join(f"{name}={constants.get(name, kind)}" for name, kind in types if kind != "i32")
         launches.setdefault(specialization, Launch(fn.module, fn.name, dtype, arguments, specialization))
         return True
 
     driver.set_active(_Hopper())
     knobs.runtime.jit_cache_hook = hook
-    with warnings.catch_warnings(), FakeTensorMode(), _RealLaunchers():
+    with warnings.catch_warnings(), FakeTensorMode(), _AsOnDevice():
         # Triton asks a tensor for its address: a fake one's is its offset, whose divisibility is what counts.
         warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
         yield
