@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from model.losses import DiceCELoss, DiceScore
+from model.ops import NATIVE, OPS, Backend, Ops
 from model.unet3d import Unet3D
 from pipelines.windows import count_windows
 from runtime.inference import sliding_window_inference
@@ -20,9 +21,12 @@ def seq(count: int, frequency: float, phase: float) -> Tensor:
     return torch.sin(frequency * torch.arange(count, dtype=torch.float64) + phase)
 
 
-def golden_model() -> Unet3D:
+TWINS = Ops(**dict.fromkeys(OPS, "reference"))
+
+
+def golden_model(ops: Ops = NATIVE) -> Unet3D:
     """The MLPerf network with the weights of the golden file's formula."""
-    model = Unet3D(1, 3, "instancenorm", "relu").double()
+    model = Unet3D(1, 3, "instancenorm", "relu", ops=ops).double()
     with torch.no_grad():
         for phase, (name, parameter) in enumerate(model.named_parameters()):
             values = seq(parameter.numel(), 0.7, phase).view_as(parameter)
@@ -36,10 +40,10 @@ def golden_model() -> Unet3D:
     return model
 
 
-@pytest.fixture(scope="module")
-def forward() -> tuple[Unet3D, Tensor, Tensor, Tensor]:
+@pytest.fixture(scope="module", params=[NATIVE, TWINS], ids=["native", "fused"])
+def forward(request: pytest.FixtureRequest) -> tuple[Unet3D, Tensor, Tensor, Tensor]:
     """Model, image, label and logits with a graph."""
-    model = golden_model()
+    model = golden_model(request.param)
     image = seq(2 * 64 * 32 * 32, 0.37, 0).view(2, 1, 64, 32, 32)
     label = (torch.arange(image.numel()) // 7 % 3).to(torch.uint8).view_as(image)
     return model, image, label, model(image)
@@ -62,13 +66,18 @@ def test_logits(forward: tuple[Unet3D, Tensor, Tensor, Tensor]) -> None:
 
 @pytest.mark.parametrize(("include_background", "key"), [(False, "loss_bg0"), (True, "loss_bg1")])
 @pytest.mark.parametrize("layout", ["NCDHW", "NDHWC"])
+@pytest.mark.parametrize("backend", ["native", "reference"])
 def test_losses(
-    forward: tuple[Unet3D, Tensor, Tensor, Tensor], include_background: bool, key: str, layout: str
+    forward: tuple[Unet3D, Tensor, Tensor, Tensor],
+    include_background: bool,
+    key: str,
+    layout: str,
+    backend: Backend,
 ) -> None:
     _, _, label, logits = forward
     if layout == "NDHWC":
         logits, label = logits.movedim(1, -1), label.movedim(1, -1)
-    loss = DiceCELoss(include_background, layout)(logits, label)
+    loss = DiceCELoss(include_background, layout, backend)(logits, label)
     assert loss.item() == pytest.approx(float(GOLDEN[key]), rel=1e-9)
 
 
@@ -89,14 +98,15 @@ def test_dice_score(forward: tuple[Unet3D, Tensor, Tensor, Tensor]) -> None:
     np.testing.assert_allclose(score, GOLDEN["dice_score"], rtol=1e-5)
 
 
-def test_three_steps_of_sgd() -> None:
-    model = golden_model()
+@pytest.mark.parametrize("ops", [NATIVE, TWINS], ids=["native", "fused"])
+def test_three_steps_of_sgd(ops: Ops) -> None:
+    model = golden_model(ops)
     image = seq(2 * 64 * 32 * 32, 0.37, 0).view(2, 1, 64, 32, 32)
     label = (torch.arange(image.numel()) // 7 % 3).to(torch.uint8).view_as(image)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True)
     losses = []
     for _ in range(3):
-        loss = DiceCELoss()(model(image), label)
+        loss = DiceCELoss(backend=ops.loss)(model(image), label)
         losses.append(loss.item())
         loss.backward()
         optimizer.step()

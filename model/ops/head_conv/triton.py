@@ -97,7 +97,8 @@ def head_conv_backward(
         tl.store(dx + from_ci, back.to(dx.dtype.element_ty), mask=inside & (ci < CI)[None, :])
     to = partial + chunk.to(tl.int64) * K * (CI + 1) + k * (CI + 1)
     tl.store(to[:, None] + ci[None, :], total, mask=used)
-    tl.store(to + CI, sums, mask=(k < K) & (tile == 0))
+    if tile == 0:
+        tl.store(to + CI, sums, mask=k < K)
 
 
 @triton.jit

@@ -140,7 +140,8 @@ def up_join_backward_weight(
         sums += tl.sum(grad.to(tl.float32), axis=0)
     to = partial + chunk.to(tl.int64) * (CI + 1) * 8 * CO + column
     tl.store(to[None, :] + (ci * 8 * CO)[:, None], total, mask=(ci < CI)[:, None] & used[None, :])
-    tl.store(to + CI * 8 * CO, sums, mask=used & (row_tile == 0))
+    if row_tile == 0:
+        tl.store(to + CI * 8 * CO, sums, mask=used)
 
 
 @triton.jit
