@@ -53,9 +53,9 @@ test: install-dev lint
 # On a machine with a GPU and its own torch, triton, numpy and tqdm (make gpu-check PYTHON=python3): nothing is
 # installed, and what needs more is recorded as not run. The record is a new folder under results/. The dry run goes
 # the same way on a CPU, so that a mistake costs no minute of a GPU (make gpu-check-dry PYTHON=.venv/bin/python).
-GPU_BUDGET ?= 8.5m
+GPU_BUDGET ?= 8m
 gpu-check:
-	$(PYTHON) -m preprocess.phantom --preprocessed --out $(WORK)/gpu-data --cases 24 --profile kits19
+	-$(PYTHON) -m preprocess.phantom --preprocessed --out $(WORK)/gpu-data --cases 24 --profile kits19
 	$(PYTHON) -m benchmark gpu-check --data_dir $(WORK)/gpu-data --budget $(GPU_BUDGET)
 
 gpu-check-dry:

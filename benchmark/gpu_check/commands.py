@@ -62,7 +62,8 @@ def tests(folder: Path, arguments: dict[str, Any], limit_s: float) -> dict[str, 
     """
     log = folder / "tests.txt"
     # addopts: plugins that the repository's own options need may not be installed.
-    options = ["-o", "addopts=", "-q", "--tb=line", "-rf", "-p", "no:cacheprovider", "-m", "gpu"]
+    options = ["-o", "addopts=", "-q", "--tb=line", "-rfE", "-p", "no:cacheprovider", "-m", "gpu"]
+    options.append("--continue-on-collection-errors")
     ended = ""
     try:
         run_fresh([*python(arguments["dry"]), "-m", "pytest", *options, *arguments["files"]], log, limit_s)
@@ -74,4 +75,6 @@ def tests(folder: Path, arguments: dict[str, Any], limit_s: float) -> dict[str, 
     if not counts or "did not end" in ended:
         raise ProcessError(ended or f"no counts in the last line: {last}")
     failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", text, flags=re.MULTILINE)
+    if not failed and (counts.get("failed") or counts.get("error")):
+        failed = [f"see {log.name}"]
     return {"counts": counts, "failed": failed}

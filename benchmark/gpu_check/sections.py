@@ -1,5 +1,6 @@
 """The sections of the check in the order of their worth, and the items that each consists of."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,11 @@ def _slow(values: Values) -> str:
 
 def _failed(values: Values) -> str:
     return f"failed: {', '.join(values['failed'])}" if values["failed"] else ""
+
+
+def _lost(values: Values) -> str:
+    losses = (values["first_loss"], values["last_loss"])
+    return "" if all(map(math.isfinite, losses)) else f"a loss that is no number: {losses}"
 
 
 def _nothing(values: Values) -> str:
@@ -73,6 +79,7 @@ SECTIONS = (
         until=0.55,
         items=items.ladder,
         line=lines.step,
+        wrong=_lost,
     ),
     Section(
         name="convolutions",
