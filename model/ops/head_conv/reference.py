@@ -3,17 +3,10 @@
 Every floating dtype and memory layout; float16 and bfloat16 are computed in float32.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch import Tensor
 
-
-def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Autocast would round the products' float32 arguments. (The meta device has none.)"""
-    if not torch.amp.is_autocast_available(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
+from model.ops.autocast import without_autocast
 
 
 def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -29,7 +22,7 @@ def _rows(x: Tensor) -> Tensor:
 def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The logits in x's dtype and channels_last_3d; shapes as in `head_conv`."""
     n, _, d, h, w = x.shape
-    with _without_autocast(x.device):
+    with without_autocast(x.device):
         rows = _rows(x) @ _rounded(weight, x.dtype).flatten(1).T
     rows = rows + _rounded(bias, x.dtype)
     return rows.to(x.dtype).view(n, d, h, w, len(bias)).movedim(-1, 1)
@@ -41,7 +34,7 @@ def backward(
     """Gradients of x, weight and bias from that of the logits."""
     n, ci, d, h, w = x.shape
     grad = _rows(dlogits)
-    with _without_autocast(x.device):
+    with without_autocast(x.device):
         rows = grad @ _rounded(weight, x.dtype).flatten(1)
         matrix = grad.T @ _rows(x)
     dx = torch.empty_like(x).copy_(rows.view(n, d, h, w, ci).movedim(-1, 1))

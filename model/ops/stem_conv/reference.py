@@ -4,18 +4,11 @@ Every floating dtype and memory layout; float16 and bfloat16 are computed in flo
 the image's memory.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Autocast would round the products' float32 arguments. (The meta device has none.)"""
-    if not torch.amp.is_autocast_available(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
+from model.ops.autocast import without_autocast
 
 
 def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -32,7 +25,7 @@ def _neighbours(x: Tensor) -> Tensor:
 def forward(x: Tensor, weight: Tensor, out_dtype: torch.dtype) -> Tensor:
     """The convolution in ``out_dtype`` and channels_last_3d; shapes as in `stem_conv`."""
     n, _, d, h, w = x.shape
-    with _without_autocast(x.device):
+    with without_autocast(x.device):
         rows = _neighbours(_rounded(x, out_dtype)) @ _rounded(weight, out_dtype).flatten(1).T
     return rows.to(out_dtype).view(n, d, h, w, len(weight)).movedim(-1, 1)
 
@@ -40,6 +33,6 @@ def forward(x: Tensor, weight: Tensor, out_dtype: torch.dtype) -> Tensor:
 def backward(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """The weight's gradient from y's; of weight only shape, dtype and strides matter."""
     rows = _rounded(dy, dy.dtype).movedim(1, -1).flatten(0, 3)
-    with _without_autocast(x.device):
+    with without_autocast(x.device):
         matrix = rows.T @ _neighbours(_rounded(x, dy.dtype))
     return torch.empty_like(weight).copy_(matrix.view_as(weight))

@@ -4,17 +4,10 @@ of V = N * D * H * W rows of Ci channels with a Ci x (8 * Co) matrix, whose colu
 Every floating dtype and memory layout; float16 and bfloat16 are computed in float32.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch import Tensor
 
-
-def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Autocast would round the products' float32 arguments. (The meta device has none.)"""
-    if not torch.amp.is_autocast_available(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
+from model.ops.autocast import without_autocast
 
 
 def _arithmetic(tensor: Tensor) -> torch.dtype:
@@ -40,7 +33,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor, joined: Tensor) -> None:
     """Write the transposed convolution of x into channels 0 to Co of ``joined``; shapes as in `up_join`."""
     n, _, d, h, w = x.shape
     channels = len(bias)
-    with _without_autocast(x.device):
+    with without_autocast(x.device):
         product = _rows(x).to(_arithmetic(x)) @ _matrix(weight, x)
     y = product.view(n, d, h, w, 2, 2, 2, channels) + bias.to(x.dtype).to(product.dtype)
     by_corner = _by_corner(joined[:, :channels])
@@ -55,7 +48,7 @@ def backward(
     co = weight.shape[1]
     grad = _by_corner(dcat[:, :co]).permute(0, 2, 4, 6, 3, 5, 7, 1)
     columns = grad.reshape(n * d * h * w, 8 * co).to(_arithmetic(x))
-    with _without_autocast(x.device):
+    with without_autocast(x.device):
         rows = columns @ _matrix(weight, x).T
         matrix = _rows(x).to(columns.dtype).T @ columns
     dx = torch.empty_like(x).copy_(rows.view(n, d, h, w, ci).movedim(-1, 1))

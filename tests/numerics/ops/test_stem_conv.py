@@ -1,8 +1,6 @@
 """`stem_conv` against PyTorch's convolution."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,18 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.ops.stem_conv import LAUNCHES, stem_conv
+from tests.numerics.ops.kernels import BACKENDS, CPU, CUDA, DEVICES, FORMATS, LAST, nan_where_unwritten
 
-CPU = pytest.mark.skipif(torch.cuda.is_available(), reason="here the kernels run on the CUDA device")
-CUDA = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
-DEVICES = [pytest.param("cpu", marks=CPU), pytest.param("cuda", marks=CUDA)]
-BACKENDS = [
-    ("reference", "cpu"),
-    pytest.param("triton", "cpu", marks=CPU),
-    pytest.param("triton", "cuda", marks=CUDA),
-]
 KERNELS = [
     pytest.param("cpu", torch.float32, torch.float32, marks=CPU),
     pytest.param("cpu", torch.float32, torch.float16, marks=CPU),
@@ -35,25 +23,12 @@ KERNELS = [
 """Device, dtype of the image, dtype of the result. The interpreter's bfloat16 arithmetic is wrong."""
 SHAPES = [(1, 1, 1, 1, 1), (3, 5, 2, 1, 3), (1, 32, 7, 6, 8), (2, 67, 3, 5, 4)]
 """N, Co, D, H, W."""
-LAST = torch.channels_last_3d
-FORMATS = [torch.contiguous_format, LAST]
 
 
 @pytest.fixture(autouse=True)
 def _plain_float32() -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-
-
-@contextmanager
-def nan_where_unwritten() -> Iterator[None]:
-    """Deterministic algorithms fill new memory with NaN."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        assert torch.empty(1).isnan()
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
 
 
 def arguments(

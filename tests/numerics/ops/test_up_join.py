@@ -1,8 +1,6 @@
 """`up_join` against PyTorch's transposed convolution and concatenation."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,47 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.ops.up_join import LAUNCHES, reference, up_join
+from tests.numerics.ops.kernels import BACKENDS, DEVICES, FORMATS, KERNELS, LAST, nan_where_unwritten
 
-CPU = pytest.mark.skipif(torch.cuda.is_available(), reason="here the kernels run on the CUDA device")
-CUDA = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
-DEVICES = [pytest.param("cpu", marks=CPU), pytest.param("cuda", marks=CUDA)]
-BACKENDS = [
-    ("reference", "cpu"),
-    pytest.param("triton", "cpu", marks=CPU),
-    pytest.param("triton", "cuda", marks=CUDA),
-]
-KERNELS = [
-    pytest.param("cpu", torch.float32, marks=CPU),
-    pytest.param("cpu", torch.float16, marks=CPU),
-    pytest.param("cuda", torch.float32, marks=CUDA),
-    pytest.param("cuda", torch.float16, marks=CUDA),
-    pytest.param("cuda", torch.bfloat16, marks=CUDA),
-]
-"""The interpreter's bfloat16 arithmetic is wrong."""
 SHAPES = [(1, 1, 1, 1, 1, 1), (3, 17, 5, 2, 3, 1), (1, 3, 16, 4, 7, 6), (2, 40, 32, 3, 2, 5)]
 """N, Ci, Co, D, H, W."""
-LAST = torch.channels_last_3d
-FORMATS = [torch.contiguous_format, LAST]
 
 
 @pytest.fixture(autouse=True)
 def _plain_float32() -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-
-
-@contextmanager
-def nan_where_unwritten() -> Iterator[None]:
-    """Deterministic algorithms fill new memory with NaN."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        assert torch.empty(1).isnan()
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
 
 
 class NormLike(torch.autograd.Function):
