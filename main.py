@@ -14,8 +14,9 @@ from pipelines.errors import DataError
 from runtime.arguments import RunConfig, parse_arguments
 from runtime.distributed_utils import World, join_world, local_rank_of_launcher
 from runtime.errors import RunError
+from runtime.evaluation_run import run_evaluation
 from runtime.files import set_aside
-from runtime.run import run_evaluation, run_training
+from runtime.run import run_training
 from runtime.throughput import benchmark_evaluation, benchmark_training
 
 
@@ -56,8 +57,10 @@ def evaluate(config: RunConfig, world: World) -> int:
 
 
 def train(config: RunConfig, world: World) -> int:
-    """Train; fails only where the run diverged."""
+    """Train, or evaluate beside it; fails only where the run diverged."""
     outcome = run_training(config, world)
+    if outcome is None:
+        return 0
     score = f": mean Dice {outcome.result.mean_dice:.4f}" if outcome.result else ""
     world.say(f"{outcome.status} after epoch {outcome.last_epoch}{score}")
     return 1 if outcome.status == "diverged" else 0

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from benchmark.nvml import describe_gpu
+from runtime.mounts import mount_of, read_mounts
 
 PACKAGES = (
     "torch", "numpy", "nvidia-dali-cuda120", "nvidia-dali-cuda130", "triton", "nibabel", "apex", "scipy",
@@ -135,34 +136,16 @@ def describe_storage(path: Path) -> dict[str, Any]:
         OSError: there is no such path.
     """
     resolved = path.resolve(strict=True)
-    device, kind, options = _mount(resolved)
+    mount = mount_of(resolved, read_mounts(SYSTEM))
+    options = set(mount.options) if mount else set()
     usage = shutil.disk_usage(resolved)
     return {
-        "filesystem": kind,
-        "mount_options": options,
-        "read_ahead_kb": _read_ahead(device),
+        "filesystem": mount.kind if mount else None,
+        "mount_options": sorted(o for o in options if o.partition("=")[0] in _MOUNT_OPTIONS),
+        "read_ahead_kb": _read_ahead(mount.device) if mount else None,
         "total_bytes": usage.total,
         "free_bytes": usage.free,
     }
-
-
-def _mount(path: Path) -> tuple[str, str | None, list[str]]:
-    """Device (``major:minor``), type and telling options of the mount with the longest path above ``path``.
-
-    Of several at one place the last hides the others. The fields are those of proc_pid_mountinfo(5).
-    """
-    found: tuple[str, str | None, list[str]] = "", None, []
-    longest = 0
-    for line in (_text("proc/self/mountinfo") or "").splitlines():
-        mount, _, system = line.partition(" - ")
-        _, _, device, _, point, options, *_ = mount.split(" ")
-        kind, _, system_options = system.split(" ", 2)
-        place = Path(re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), point))
-        if path.is_relative_to(place) and len(str(place)) >= longest:
-            longest = len(str(place))
-            told = {*options.split(","), *system_options.split(",")}
-            found = device, kind, sorted(o for o in told if o.partition("=")[0] in _MOUNT_OPTIONS)
-    return found
 
 
 def _read_ahead(device: str) -> int | None:

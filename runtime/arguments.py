@@ -9,6 +9,7 @@ from model.unet3d import MLPERF_FILTERS
 from pipelines.config import LOADERS, LoaderConfig
 from preprocess.flags import OneSentenceParser
 from runtime.loader_arguments import add_pipeline_flags, loader_config, number
+from runtime.mlperf_arguments import MlperfConfig, add_mlperf_flags, mlperf_config
 from runtime.optimizers import OptimizerConfig
 from runtime.schedule import EvaluationSchedule, LearningRate
 from runtime.speed_arguments import SpeedConfig, add_speed_flags, speed_config
@@ -31,6 +32,9 @@ class RunConfig:
     """None: MLPerf's formula, from the samples per epoch."""
     seed: int
     local_rank: int
+    eval_ranks: int
+    """The last so many ranks evaluate and do not train."""
+    untimed_warmup_steps: int
     log_dir: Path
     save_ckpt_path: Path | None
     save_every_steps: int | None
@@ -46,6 +50,7 @@ class RunConfig:
     optimizer: OptimizerConfig
     learning_rate: LearningRate
     speed: SpeedConfig
+    mlperf: MlperfConfig
     caches_cleared: str
     verbose: bool
 
@@ -128,6 +133,14 @@ def add_run_flags(
         "--ceiling_steps", type=WHOLE, default=20,
         help="steps on one resident batch after the timed window of --benchmark: the rate without a loader",
     )  # fmt: skip
+    add(
+        "--eval_ranks", type=WHOLE, default=0,
+        help="so many ranks, the last ones, evaluate while the others train on",
+    )  # fmt: skip
+    add(
+        "--untimed_warmup_steps", type=WHOLE, default=0,
+        help="steps on synthetic data before the clock starts, undone to the last bit",
+    )  # fmt: skip
     add("--amp", action="store_true", help="automatic mixed precision")
     add("--amp_dtype", default="float16", choices=["float16", "bfloat16"], help="dtype of --amp")
     add("--last_batch", default="drop", choices=["drop", "pad"], help="cases that fill no global batch")
@@ -150,6 +163,7 @@ def add_run_flags(
 
     add_pipeline_flags(parser.add_argument_group("Data pipeline parameters"))
     add_speed_flags(parser.add_argument_group("Speed parameters"))
+    add_mlperf_flags(parser.add_argument_group("MLPerf parameters"))
 
     add = parser.add_argument_group("Model parameters").add_argument
     add("--normalization", default="instancenorm", choices=["instancenorm", "batchnorm", "syncbatchnorm"])
@@ -212,6 +226,10 @@ def run_config(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> Ru
         parser.error(
             "--benchmark times fresh weights and keeps none: drop --save_ckpt_path and --load_ckpt_path"
         )
+    if flags.eval_ranks and (flags.benchmark or flags.exec_mode != "train"):
+        parser.error("--eval_ranks is for training runs: drop it, or --benchmark and --exec_mode evaluate")
+    if flags.eval_ranks and flags.normalization == "syncbatchnorm":
+        parser.error("--eval_ranks: syncbatchnorm would wait for ranks that do not train; use batchnorm")
     if flags.save_every_steps and not flags.save_ckpt_path:
         parser.error("--save_every_steps needs --save_ckpt_path, the file to save to")
     evaluation = None
@@ -223,6 +241,7 @@ def run_config(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> Ru
         "evaluation": evaluation,
         "loader": loader_config(parser, flags),
         "speed": speed_config(parser, flags),
+        "mlperf": mlperf_config(flags),
         "optimizer": OptimizerConfig(
             name=flags.optimizer,
             momentum=flags.momentum,

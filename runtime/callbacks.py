@@ -3,19 +3,28 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from torch import Tensor
 
 from runtime.checkpoint import write_checkpoint
 from runtime.clock import StepClock
 from runtime.inference import EvalResult
-from runtime.state import TrainState
+from runtime.state import TrainState, copied_to_host
+
+
+class States(Protocol):
+    """A training state as a checkpoint keeps it."""
+
+    def state_dicts(self, prefix: str) -> dict[str, Any]:
+        """See `TrainState.state_dicts`."""
 
 
 class Callback:
     """Hooks of `runtime.training.train`; each does nothing unless overridden."""
+
+    keeps_states = False
+    """Whether `on_evaluation` needs the state that a score is of when training has gone on since."""
 
     def on_step_end(self, epoch: int, step: int, state: TrainState) -> None:
         """``step`` steps of ``epoch`` are done, and more are to come."""
@@ -23,8 +32,8 @@ class Callback:
     def on_epoch_end(self, epoch: int, train_loss: float) -> None:
         """An epoch's steps are done; ``train_loss`` is their mean over all ranks."""
 
-    def on_evaluation(self, epoch: int, result: EvalResult, train_loss: float, state: TrainState) -> None:
-        """An evaluation is done, and its score is no diverged network's."""
+    def on_evaluation(self, epoch: int, result: EvalResult, train_loss: float, state: States) -> None:
+        """The evaluation after ``epoch`` is done, of ``state``, and its score is no diverged network's."""
 
     def on_fit_end(self, epoch: int, state: TrainState) -> None:
         """Training has ended after ``epoch``, by whatever reason."""
@@ -37,7 +46,7 @@ class EvaluationCallback(Callback):
         self._say = say
         self._best = best
 
-    def on_evaluation(self, epoch: int, result: EvalResult, train_loss: float, state: TrainState) -> None:
+    def on_evaluation(self, epoch: int, result: EvalResult, train_loss: float, state: States) -> None:
         self._best = max(self._best, result.mean_dice)
         self._say(
             f"epoch {epoch}: mean Dice {result.mean_dice:.4f} (kidney {result.kidney_dice:.4f}, tumour "
@@ -50,6 +59,7 @@ class CheckpointCallback(Callback):
     """Keeps the latest and the best state (by mean Dice) in one file.
 
     The file is rewritten after each evaluation, at the end of training and, where asked for, in mid-epoch.
+    Its latest state never goes back, as that of an evaluation beside training would.
     Keys are the reference's (``best_model_state_dict``, ``epoch``, ``mean_dice``, ... and ``seed``), with
     ``last_epoch``, the ``last_step`` of the epoch after it, the scaler's state and ``stream`` added.
 
@@ -60,6 +70,8 @@ class CheckpointCallback(Callback):
         stream: What else decides about the run's samples.
         every_steps: Steps between checkpoints; a border of epochs is passed over, the next step counts.
     """
+
+    keeps_states = True
 
     def __init__(
         self,
@@ -76,6 +88,7 @@ class CheckpointCallback(Callback):
         self._stream = stream or {}
         self._every_steps = every_steps
         self._unsaved = 0
+        self._written = (0, 0)
 
     def on_step_end(self, epoch: int, step: int, state: TrainState) -> None:
         self._unsaved += 1
@@ -85,30 +98,21 @@ class CheckpointCallback(Callback):
     def on_epoch_end(self, epoch: int, train_loss: float) -> None:
         self._unsaved += 1  # the epoch's last step
 
-    def on_evaluation(self, epoch: int, result: EvalResult, train_loss: float, state: TrainState) -> None:
+    def on_evaluation(self, epoch: int, result: EvalResult, train_loss: float, state: States) -> None:
         if result.mean_dice > self._best.get("mean_dice", 0.0):
             scores = {"epoch": epoch, "train_loss": train_loss, **result.as_reference_metrics()}
-            self._best = _copied_to_host(state.state_dicts("best")) | scores
-        self._write(epoch, state)
+            self._best = copied_to_host(state.state_dicts("best")) | scores
+        if (epoch, 0) >= self._written:
+            self._write(epoch, state)
 
     def on_fit_end(self, epoch: int, state: TrainState) -> None:
         self._write(epoch, state)
 
-    def _write(self, epoch: int, state: TrainState, step: int = 0) -> None:
+    def _write(self, epoch: int, state: States, step: int = 0) -> None:
         last = state.state_dicts("last") | {"last_epoch": epoch, "last_step": step}
         write_checkpoint(self._path, self._best | last | {"seed": self._seed, "stream": self._stream})
         self._unsaved = 0
-
-
-def _copied_to_host(value: Any) -> Any:
-    """A copy that goes on neither changing with training nor holding device memory."""
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _copied_to_host(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_copied_to_host(item) for item in value]
-    return value
+        self._written = (epoch, step)
 
 
 @dataclass(frozen=True)

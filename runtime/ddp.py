@@ -26,9 +26,15 @@ GRADIENT_HOOKS = {
 
 
 def distributed(
-    model: nn.Module, device: torch.device, *, static_graph: bool, one_bucket: bool, gradient_dtype: str
+    model: nn.Module,
+    device: torch.device,
+    *,
+    static_graph: bool,
+    one_bucket: bool,
+    gradient_dtype: str,
+    group: dist.ProcessGroup | None = None,
 ) -> DistributedDataParallel:
-    """The model with its gradients averaged over the ranks of the default process group.
+    """The model with its gradients averaged over the ranks of ``group``, by default of all processes.
 
     Gradients are views of the buckets that are all-reduced, so averages are not copied back.
 
@@ -44,6 +50,7 @@ def distributed(
         gradient_dtype: ``float32``, or ``float16`` or ``bfloat16`` for half the bytes; then a rank's gradient
             is rounded before the sum, and the sum too. float16 overflows at 65504, with any loss scale
             counted in.
+        group: Whose ranks they are.
 
     Raises:
         ValueError: An unknown ``gradient_dtype``.
@@ -55,6 +62,7 @@ def distributed(
     wrapped = DistributedDataParallel(
         model,
         device_ids=[device] if device.type == "cuda" else None,
+        process_group=group,
         gradient_as_bucket_view=True,
         static_graph=static_graph,
         # A size that is given is also the first bucket's, which is 1 MiB otherwise.
@@ -62,7 +70,7 @@ def distributed(
     )
     hook = GRADIENT_HOOKS[gradient_dtype]
     if hook is not None:
-        wrapped.register_comm_hook(None, hook)
+        wrapped.register_comm_hook(group, hook)
     return wrapped
 
 

@@ -22,16 +22,20 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class World:
-    """This process among all that train together."""
+    """This process among all that train together, or among those that only evaluate."""
 
     device: torch.device
     rank: int = 0
     size: int = 1
+    group: dist.ProcessGroup | None = None
+    """In which ``rank`` and ``size`` count; None: that of all processes."""
+    quiet: bool = False
+    """Whether somebody outside ``group`` speaks for all."""
 
     @property
     def is_main(self) -> bool:
         """Whether this process speaks for all: it prints, logs and writes files."""
-        return self.rank == 0
+        return self.rank == 0 and not self.quiet
 
     def say(self, text: str) -> None:
         """Print a line, on rank 0 alone."""
@@ -42,6 +46,11 @@ class World:
 def local_rank_of_launcher() -> int:
     """``LOCAL_RANK`` as torchrun sets it, 0 without a launcher: the default of ``--local_rank``."""
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def launcher_address() -> str:
+    """``MASTER_ADDR`` as torchrun sets it: where rank 0 can be reached."""
+    return os.environ["MASTER_ADDR"]
 
 
 @contextlib.contextmanager
@@ -81,7 +90,7 @@ def broadcast(value: Any, world: World) -> Any:
     if world.size == 1:
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0)
+    dist.broadcast_object_list(box, group=world.group, group_src=0)
     return box[0]
 
 
@@ -90,7 +99,7 @@ def gather(value: Any, world: World) -> list[Any]:
     if world.size == 1:
         return [value]
     values: list[Any] = [None] * world.size
-    dist.all_gather_object(values, value)
+    dist.all_gather_object(values, value, group=world.group)
     return values
 
 
@@ -126,20 +135,20 @@ def broadcast_buffers(model: nn.Module, world: World) -> None:
     """Give every rank rank 0's running statistics, which batch norms gather from their own batches."""
     if world.size > 1:
         for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
+            dist.broadcast(buffer, group=world.group, group_src=0)
 
 
 def barrier(world: World) -> None:
     """Wait until every rank has come this far."""
     if world.size > 1:
-        dist.barrier()
+        dist.barrier(group=world.group)
 
 
 def mean_over_ranks(value: Tensor, world: World) -> Tensor:
     """The mean of a tensor over all ranks."""
     if world.size > 1:
         value = value.clone()
-        dist.all_reduce(value)
+        dist.all_reduce(value, group=world.group)
         value /= world.size
     return value
 
@@ -164,7 +173,12 @@ def parallel(
     if world.size == 1:
         return model
     return distributed(
-        model, world.device, static_graph=static_graph, one_bucket=one_bucket, gradient_dtype=gradient_dtype
+        model,
+        world.device,
+        static_graph=static_graph,
+        one_bucket=one_bucket,
+        gradient_dtype=gradient_dtype,
+        group=world.group,
     )
 
 

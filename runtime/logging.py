@@ -6,7 +6,7 @@ compliance checker of the v1.0.0 to v4.0.0 training rules asks for.
 
 import contextlib
 import logging as std_logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import nn
 
 from runtime.errors import RunError
 from runtime.files import set_aside
+from runtime.mlperf_arguments import MlperfConfig, in_samples
 
 LOG_NAME = "unet3d.log"
 
@@ -21,15 +22,19 @@ LOG_NAME = "unet3d.log"
 class RunLog:
     """Writes the events of one run; ``RunLog()`` without a path writes nothing (all ranks but 0).
 
+    Nothing is written after ``run_stop``: that is when the clock stops, and training may take longer to.
+
     Args:
         path: The log file. One that exists is from an earlier run and is renamed to carry its time, because
             the official checkers read one run per file.
+        ruleset: One of ``RULESETS``, to log by.
 
     Raises:
         RunError: The file cannot be created, or mlperf_logging is missing.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, ruleset: str = MlperfConfig.ruleset) -> None:
+        self._in_samples = in_samples(ruleset)
         self._log: Any = None
         if path is None:
             return
@@ -78,16 +83,29 @@ class RunLog:
         yield
         self.end("block_stop", **first, **samples)
 
-    @contextlib.contextmanager
-    def evaluation(self, samples: int) -> Iterator[Callable[[float], None]]:
-        """An evaluation after ``samples`` training samples; call what it yields with the mean Dice.
+    def tracked_stats(self, epoch: int, throughput: float, loss_scale: float, learning_rate: float) -> None:
+        """What NVIDIA's submissions log of each block: images per second of training, and two settings.
 
-        ``epoch_num`` counts samples, as the rules' reference convergence points do from v3.1 on.
+        ``epoch`` is the block's first.
         """
-        self.start("eval_start", epoch_num=samples)
+        stats = {"throughput": throughput, "loss_scale": loss_scale, "current_lr": learning_rate}
+        self.event("tracked_stats", stats, step=epoch)
 
-        def report(mean_dice: float) -> None:
-            self.event("eval_accuracy", mean_dice, epoch_num=samples)
+    def evaluation_start(self, epoch: int, samples: int) -> None:
+        """The beginning of an evaluation after ``epoch``, ``samples`` training samples in all."""
+        self.start("eval_start", epoch_num=self._epoch_num(epoch, samples))
 
-        yield report
-        self.end("eval_stop", epoch_num=samples)
+    def evaluation_stop(self, epoch: int, samples: int, mean_dice: float) -> None:
+        """Its score and its end."""
+        place = self._epoch_num(epoch, samples)
+        self.event("eval_accuracy", mean_dice, epoch_num=place)
+        self.end("eval_stop", epoch_num=place)
+
+    def _epoch_num(self, epoch: int, samples: int) -> int:
+        """In the unit of the ruleset's reference convergence points."""
+        return samples if self._in_samples else epoch
+
+    def run_stop(self, status: str) -> None:
+        """The clock stops, with ``success`` or ``aborted``: the last event."""
+        self.end("run_stop", status=status)
+        self._log = None

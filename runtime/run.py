@@ -1,63 +1,59 @@
-"""Training and evaluation runs as the command line asks for them."""
+"""Training runs as the command line asks for them."""
+
+import time
+from contextlib import ExitStack, closing
+from dataclasses import replace
 
 from pipelines import data_loader
 from pipelines.base import Position
 from pipelines.dataset import dataset_sizes
+from runtime import preflight
 from runtime.arguments import RunConfig
 from runtime.callbacks import Callback, CheckpointCallback, EvaluationCallback
-from runtime.checkpoint import load_model, prepare_checkpoint, read_checkpoint
-from runtime.distributed_utils import World, barrier
-from runtime.inference import EvalResult
+from runtime.checkpoint import prepare_checkpoint, read_checkpoint
+from runtime.distributed_utils import World, barrier, resolve_seed
+from runtime.eval_ranks import Channel, divide
+from runtime.evaluation import Beside, Elsewhere, Evaluations, InTurn
+from runtime.evaluation_run import evaluate_beside
 from runtime.logging import LOG_NAME, RunLog
 from runtime.resume import Start, check_stream, restore, with_seed_of
 from runtime.schedule import mlperf_evaluation
 from runtime.session import Session
 from runtime.state import TrainState
+from runtime.submission_log import check_init_time, log_submission
 from runtime.training import Outcome, TrainingPlan, train
+from runtime.warmup import warm_up_evaluation, warm_up_training
 
 
-def log_submission(log: RunLog, session: Session) -> None:
-    """The events that identify the run and its hyperparameters."""
-    config = session.config
-    log.event("submission_benchmark", "unet3d")
-    log.event("submission_org", "voxelrate")
-    log.event("submission_division", "closed")
-    log.event("submission_status", "research")
-    log.event("submission_platform", f"{session.world.size}x{session.world.device.type}")
-    log.event("seed", config.seed)
-    log.event("global_batch_size", session.global_batch_size)
-    log.event("gradient_accumulation_steps", config.loader.ga_steps)
-    log.event("opt_name", config.optimizer.name)
-    log.event("opt_base_learning_rate", config.learning_rate.base)
-    log.event("opt_initial_learning_rate", config.learning_rate.initial)
-    log.event("opt_learning_rate_warmup_epochs", config.learning_rate.warmup_epochs)
-    log.event("opt_learning_rate_decay_boundary_epochs", list(config.learning_rate.decay_epochs))
-    log.event("opt_learning_rate_decay_factor", config.learning_rate.decay_factor)
-    log.event("opt_weight_decay", config.optimizer.weight_decay)
-    log.event("opt_momentum", config.optimizer.momentum)
-    log.event("oversampling", config.loader.oversampling)
-    log.event("training_input_shape", list(config.loader.input_shape))
-    log.event("validation_input_shape", list(config.loader.val_input_shape))
-    log.event("validation_overlap", config.overlap)
-
-
-def run_training(config: RunConfig, world: World) -> Outcome:
-    """Train as configured and log the run by MLPerf's rules.
+def run_training(config: RunConfig, world: World) -> Outcome | None:
+    """Train as configured and log the run by MLPerf's rules; None on ranks that only evaluated.
 
     No data is touched before ``run_start``. A run that ends by an exception, as Ctrl-C and SIGTERM raise
     one, logs ``run_stop`` with status ``aborted`` all the same.
+
+    Raises:
+        RunError: The closed division was asked for, and the run is not legal there; or anything that keeps
+            it from training.
     """
-    log = RunLog(config.log_dir / LOG_NAME) if world.is_main else RunLog()
+    if config.mlperf.division == "closed":
+        preflight.insist_closed(config, world.size)
+    log = RunLog(config.log_dir / LOG_NAME, config.mlperf.ruleset) if world.is_main else RunLog()
     if config.caches_cleared == "yes":
         log.event("cache_clear", True)
     elif config.caches_cleared == "refused":
         log.event("cache_clear_not_permitted", True)
     log.start("init_start")
+    begin = time.monotonic()
     checkpoint = None
     if config.load_ckpt_path:
         checkpoint = read_checkpoint(config.load_ckpt_path)
         config = with_seed_of(checkpoint, config, world.say)
-    session = Session.of(config, world)
+    config = replace(config, seed=resolve_seed(config.seed, world))
+    place, channel = divide(world, config.eval_ranks)
+    if channel and not world.is_main:
+        evaluate_beside(config, world, place, channel)
+        return None
+    session = Session.of(config, place)
     world.say(f"MLPerf log: {config.log_dir / LOG_NAME}")
     log_submission(log, session)
     model = session.model()
@@ -72,28 +68,43 @@ def run_training(config: RunConfig, world: World) -> Outcome:
     callbacks: list[Callback] = [EvaluationCallback(world.say, start.best_dice)] if world.is_main else []
     if config.save_ckpt_path and world.is_main:
         prepare_checkpoint(config.save_ckpt_path, keep=config.save_ckpt_path == config.load_ckpt_path)
+    if config.untimed_warmup_steps:
+        warm_up_training(session, state, config.untimed_warmup_steps)
+        if not config.eval_ranks:
+            warm_up_evaluation(session, model)
     barrier(world)
+    check_init_time(config, time.monotonic() - begin)
     log.end("init_stop")
 
     log.start("run_start")
     status = "aborted"
     try:
-        outcome = _train_on_data(session, state, start, callbacks, log)
+        outcome = _train_on_data(session, channel, state, start, callbacks, log)
         status = "success" if outcome.status == "reached" else "aborted"
     finally:
-        log.end("run_stop", status=status)
+        log.run_stop(status)
     # Diverged weights are no state to go on from; and where no step was left to do, the checkpoint that was
     # loaded in mid-epoch knows its place better.
     if outcome.status != "diverged" and not (start.step and outcome.last_epoch < start.epoch):
         for callback in callbacks:
             callback.on_fit_end(outcome.last_epoch, state)
+    barrier(world)
     return outcome
 
 
 def _train_on_data(
-    session: Session, state: TrainState, start: Start, callbacks: list[Callback], log: RunLog
+    session: Session,
+    channel: Channel | None,
+    state: TrainState,
+    start: Start,
+    callbacks: list[Callback],
+    log: RunLog,
 ) -> Outcome:
     config, world = session.config, session.world
+    if config.mlperf.division == "closed" and world.is_main:
+        preflight.insist_unchanged(config)
+    if channel:
+        channel.start_clock()
     train_samples, eval_samples = dataset_sizes(config.loader)
     log.event("train_samples", train_samples)
     log.event("eval_samples", eval_samples)
@@ -110,10 +121,12 @@ def _train_on_data(
         )
         callbacks.append(saving)
     position = Position(start.epoch, start.step * config.loader.ga_steps)
-    loader = data_loader.build(config.loader, session.shard, world.device, position)
-    world.say(f"data: {loader.description}")
-    eval_loader = data_loader.build_evaluation(config.loader, session.shard, world.device)
-    try:
+    with ExitStack() as stack:
+        stack.callback(state.close)
+        loader = stack.enter_context(
+            closing(data_loader.build(config.loader, session.shard, world.device, position))
+        )
+        world.say(f"data: {loader.description}")
         steps = len(loader) // config.loader.ga_steps
         samples_per_epoch = steps * session.global_batch_size
         log.event("samples_per_epoch", samples_per_epoch)
@@ -128,30 +141,19 @@ def _train_on_data(
             first_step=start.step,
             best_dice=start.best_dice,
         )
-        evaluator = session.evaluator(eval_loader)
-        return train(state, loader, evaluator, plan, callbacks, log, world, config.verbose)
-    finally:
-        loader.close()
-        eval_loader.close()
-        state.close()
+        evaluations = _evaluations(session, channel, callbacks, log, stack)
+        return train(state, loader, evaluations, plan, callbacks, log, world, config.verbose)
 
 
-def run_evaluation(config: RunConfig, world: World) -> EvalResult:
-    """Evaluate the best state of a checkpoint (its last, and says so, where it has no best)."""
-    session = Session.of(config, world)
-    model = session.model()
-    session.check(model, session.windows_shape)
-    if config.load_ckpt_path is None:
-        world.say("no --load_ckpt_path: evaluating a network with fresh random weights")
-    else:
-        checkpoint = read_checkpoint(config.load_ckpt_path)
-        key = "best_model_state_dict"
-        if key not in checkpoint:
-            world.say(f"{config.load_ckpt_path} was written before any evaluation: taking its last state")
-            key = "last_model_state_dict"
-        load_model(model, checkpoint[key], config.load_ckpt_path)
-    loader = data_loader.build_evaluation(session.config.loader, session.shard, world.device)
-    try:
-        return session.evaluator(loader)(model)
-    finally:
-        loader.close()
+def _evaluations(
+    session: Session, channel: Channel | None, callbacks: list[Callback], log: RunLog, stack: ExitStack
+) -> Evaluations:
+    """As this rank of the training ranks takes part in them."""
+    if not session.config.eval_ranks:
+        loader = data_loader.build_evaluation(session.config.loader, session.shard, session.world.device)
+        stack.callback(loader.close)
+        return InTurn(session.evaluator(loader), log)
+    if channel is None:
+        return Elsewhere()
+    stack.callback(channel.stop)
+    return Beside(channel, log, keep_states=any(callback.keeps_states for callback in callbacks))

@@ -64,15 +64,17 @@ class Block:
 
     epochs: Sequence[int]
     evaluates: bool
-    """Whether an evaluation follows; false only for a last block that ends with the run."""
+    """Whether an evaluation follows."""
 
 
 def blocks(first_epoch: int, last_epoch: int, evaluation: EvaluationSchedule) -> Iterator[Block]:
-    """The epochs from ``first_epoch`` to ``last_epoch``, cut after each epoch with an evaluation."""
+    """The epochs from ``first_epoch`` to ``last_epoch``, cut after each epoch with an evaluation.
+
+    What comes before the first evaluation is cut into blocks of the same length, so that a log tells the
+    rate of training from its beginning.
+    """
     begin = first_epoch
     for epoch in range(first_epoch, last_epoch + 1):
-        if evaluation.due(epoch):
-            yield Block(range(begin, epoch + 1), evaluates=True)
+        if (epoch - evaluation.start) % evaluation.every == 0 or epoch == last_epoch:
+            yield Block(range(begin, epoch + 1), evaluation.due(epoch))
             begin = epoch + 1
-    if begin <= last_epoch:
-        yield Block(range(begin, last_epoch + 1), evaluates=False)

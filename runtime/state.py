@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from runtime.distributed_utils import unwrapped
@@ -40,3 +40,25 @@ class TrainState:
             f"{prefix}_optimizer_state_dict": self.optimizer.state_dict(),
             f"{prefix}_scaler_state_dict": self.scaler.state_dict(),
         }
+
+
+class Snapshot:
+    """The state dicts of a training state as they are now, in host memory."""
+
+    def __init__(self, state: TrainState) -> None:
+        self._kept = copied_to_host(state.state_dicts(""))
+
+    def state_dicts(self, prefix: str) -> dict[str, Any]:
+        """See `TrainState.state_dicts`."""
+        return {prefix + name: value for name, value in self._kept.items()}
+
+
+def copied_to_host(value: Any) -> Any:
+    """A copy that goes on neither changing with training nor holding device memory."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: copied_to_host(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [copied_to_host(item) for item in value]
+    return value

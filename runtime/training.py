@@ -1,6 +1,7 @@
 """The training step and the training loop."""
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,15 +14,14 @@ from tqdm import tqdm
 
 from pipelines.base import Batch, TrainLoader
 from runtime.callbacks import Callback
-from runtime.distributed_utils import World, gradients_kept_local, mean_over_ranks
-from runtime.inference import EvalResult, Evaluator
+from runtime.distributed_utils import World, gradients_kept_local
+from runtime.evaluation import Evaluations
+from runtime.inference import EvalResult
 from runtime.logging import RunLog
 from runtime.optimizers import set_learning_rate
-from runtime.schedule import MLPERF_FIRST_EVALUATION, EvaluationSchedule, LearningRate, blocks
+from runtime.schedule import EvaluationSchedule, LearningRate, blocks
 from runtime.state import TrainState
-
-DIVERGED_BELOW = 1e-6
-"""A mean Dice below this is a diverged run, as in the reference: see `_has_diverged`."""
+from runtime.verdict import Verdict, agree
 
 
 def train_step(state: TrainState, batches: Iterator[Batch]) -> Tensor:
@@ -105,23 +105,10 @@ class Outcome:
     result: EvalResult | None
 
 
-def _has_diverged(mean_dice: float, best_dice: float, samples: int) -> bool:
-    """Whether a score is a diverged network's: not a number, or (nearly) nothing.
-
-    A network that has not found any foreground yet scores nothing too. It counts as diverged from where
-    the reference first looks, MLPerf's first evaluation after 1000 x 168 samples; before that only if it
-    has lost what an earlier evaluation found.
-    """
-    if math.isnan(mean_dice):
-        return True
-    judged = best_dice >= DIVERGED_BELOW or samples >= MLPERF_FIRST_EVALUATION
-    return judged and mean_dice < DIVERGED_BELOW
-
-
 def train(
     state: TrainState,
     loader: TrainLoader,
-    evaluator: Evaluator,
+    evaluations: Evaluations,
     plan: TrainingPlan,
     callbacks: Sequence[Callback],
     log: RunLog,
@@ -136,10 +123,11 @@ def train(
     steps = training_steps(
         state, iter(loader), plan.steps_per_epoch, plan.learning_rate, plan.first_epoch, plan.first_step
     )
-    best_dice = plan.best_dice
-    result, last_epoch = None, plan.first_epoch - 1
+    verdict = Verdict(plan.quality_threshold, callbacks, plan.best_dice)
+    last_epoch = plan.first_epoch - 1
     for block in blocks(plan.first_epoch, plan.epochs, plan.evaluation):
         with log.block(block.epochs, plan.samples_per_epoch):
+            begin, trained = time.perf_counter(), 0
             for last_epoch in block.epochs:
                 done = plan.first_step if last_epoch == plan.first_epoch else 0
                 losses = []
@@ -152,24 +140,25 @@ def train(
                 )
                 for step, step_loss in enumerate(bar, start=done + 1):
                     losses.append(step_loss)
+                    evaluations.poll(verdict)
                     if step < plan.steps_per_epoch:
                         for callback in callbacks:
                             callback.on_step_end(last_epoch, step, state)
-                loss = mean_over_ranks(torch.stack(losses).mean(), world).item()
+                trained += len(losses)
+                loss, status = agree(verdict, world, torch.stack(losses).mean())
                 for callback in callbacks:
                     callback.on_epoch_end(last_epoch, loss)
-                if not math.isfinite(loss):
-                    return Outcome("diverged", last_epoch, result)
-        if not block.evaluates:
-            break
-        with log.evaluation(last_epoch * plan.samples_per_epoch) as report:
-            result = evaluator(state.model)
-            report(result.mean_dice)
-        best_dice = max(best_dice, result.mean_dice)
-        if _has_diverged(result.mean_dice, best_dice, last_epoch * plan.samples_per_epoch):
-            return Outcome("diverged", last_epoch, result)
-        for callback in callbacks:
-            callback.on_evaluation(last_epoch, result, loss, state)
-        if result.mean_dice >= plan.quality_threshold:
-            return Outcome("reached", last_epoch, result)
-    return Outcome("unreached", last_epoch, result)
+                if status or not math.isfinite(loss):
+                    return Outcome(status or "diverged", last_epoch, verdict.result)
+            log.tracked_stats(
+                block.epochs[0],
+                trained * plan.samples_per_epoch / plan.steps_per_epoch / (time.perf_counter() - begin),
+                state.scaler.get_scale(),
+                plan.learning_rate.at(last_epoch),
+            )
+        if block.evaluates:
+            evaluations.due(state, last_epoch, last_epoch * plan.samples_per_epoch, loss, verdict)
+            if status := agree(verdict, world)[1]:
+                return Outcome(status, last_epoch, verdict.result)
+    evaluations.finish(verdict)
+    return Outcome(agree(verdict, world)[1] or "unreached", last_epoch, verdict.result)

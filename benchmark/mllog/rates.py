@@ -61,7 +61,8 @@ def _logged_rates(log: Log) -> list[tuple[float, float]]:
 
 
 def evaluates_beside_training(log: Log, blocks: list[Interval], evaluations: list[Interval]) -> bool:
-    """Whether an evaluation began in a block before the end of its training, or outlasted the block.
+    """Whether an evaluation began in a block before the end of its training, or outlasted the block; or a
+    block began in an evaluation, as ours do.
 
     A block's training ends with its throughput; that of the reference and of Habana has the evaluation after
     its training.
@@ -69,7 +70,8 @@ def evaluates_beside_training(log: Log, blocks: list[Interval], evaluations: lis
     ends = [time_ms for time_ms, _ in _logged_rates(log)]
     return any(
         evaluation.stop_ms > block.stop_ms or any(evaluation.start_ms < end <= block.stop_ms for end in ends)
+        if block.start_ms <= evaluation.start_ms < block.stop_ms
+        else evaluation.start_ms < block.start_ms < evaluation.stop_ms
         for block in blocks
         for evaluation in evaluations
-        if block.start_ms <= evaluation.start_ms < block.stop_ms
     )

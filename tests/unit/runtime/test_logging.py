@@ -30,8 +30,8 @@ def test_blocks_and_evaluations(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "a.log")
     with log.block(range(3, 8), samples_per_epoch=10):
         pass
-    with log.evaluation(70) as report:
-        report(0.5)
+    log.evaluation_start(7, 70)
+    log.evaluation_stop(7, 70, 0.5)
     found = events(tmp_path / "a.log")
     assert [e["key"] for e in found] == [
         "block_start",
@@ -45,6 +45,33 @@ def test_blocks_and_evaluations(tmp_path: Path) -> None:
     )
     assert found[3]["value"] == 0.5
     assert all(e["metadata"]["epoch_num"] == 70 for e in found[2:])
+
+
+@pytest.mark.parametrize(("ruleset", "place"), [("1.0.0", 7), ("3.0.0", 7), ("3.1.0", 70), ("4.0.0", 70)])
+def test_an_evaluation_counts_as_its_rulesets_reference_points_do(
+    tmp_path: Path, ruleset: str, place: int
+) -> None:
+    log = RunLog(tmp_path / "a.log", ruleset)
+    log.evaluation_start(7, 70)
+    log.evaluation_stop(7, 70, 0.5)
+    assert [e["metadata"]["epoch_num"] for e in events(tmp_path / "a.log")] == [place] * 3
+
+
+def test_nothing_follows_the_end_of_a_run(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "a.log")
+    with log.block([1], 1):
+        log.run_stop("success")
+    log.run_stop("aborted")
+    found = events(tmp_path / "a.log")
+    assert [e["key"] for e in found] == ["block_start", "run_stop"]
+    assert found[1]["metadata"]["status"] == "success"
+
+
+def test_statistics_are_named_as_nvidias_are(tmp_path: Path) -> None:
+    RunLog(tmp_path / "a.log").tracked_stats(20, 607.5, 32768.0, 0.05)
+    (event,) = events(tmp_path / "a.log")
+    assert event["value"] == {"throughput": 607.5, "loss_scale": 32768.0, "current_lr": 0.05}
+    assert event["metadata"]["step"] == 20
 
 
 def test_an_earlier_runs_log_is_kept_apart(tmp_path: Path) -> None:
@@ -67,6 +94,8 @@ def test_every_parameter_is_an_initialised_weight(tmp_path: Path) -> None:
 def test_other_ranks_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = RunLog()
     log.event("seed", 1)
-    with log.block([1], 1), log.evaluation(1) as report:
-        report(1.0)
+    with log.block([1], 1):
+        log.evaluation_start(1, 1)
+        log.evaluation_stop(1, 1, 1.0)
+    log.run_stop("success")
     assert capsys.readouterr().out == ""

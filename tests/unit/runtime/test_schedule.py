@@ -67,4 +67,6 @@ def test_blocks_cover_every_epoch_once_and_end_at_evaluations(
     assert [epoch for block in found for epoch in block.epochs] == list(range(first, last + 1))
     due = [epoch for epoch in range(first, last + 1) if epoch >= start and (epoch - start) % every == 0]
     assert [block.epochs[-1] for block in found if block.evaluates] == due
-    assert all(block.evaluates for block in found[:-1])
+    # Between evaluations, and before the first, there are as many epochs.
+    assert all(len(block.epochs) == every for block in found[1:-1])
+    assert all(len(block.epochs) <= every for block in found)

@@ -16,6 +16,7 @@ from pipelines.base import Batch
 from runtime.callbacks import Callback, CheckpointCallback
 from runtime.checkpoint import read_checkpoint
 from runtime.distributed_utils import World
+from runtime.evaluation import InTurn
 from runtime.inference import EvalResult
 from runtime.logging import RunLog
 from runtime.optimizers import set_learning_rate
@@ -171,7 +172,8 @@ def run(
         quality_threshold=0.9,
         **start,
     )
-    return train(build_state(), RandomBatches(), Scores(*scores), plan, callbacks, RunLog(), WORLD)  # type: ignore[arg-type]
+    log = RunLog()
+    return train(build_state(), RandomBatches(), InTurn(Scores(*scores), log), plan, callbacks, log, WORLD)  # type: ignore[arg-type]
 
 
 def test_training_evaluates_on_schedule_and_ends_with_the_last_epoch() -> None:
@@ -201,7 +203,7 @@ def test_a_dice_not_yet_found_is_no_divergence_before_mlperfs_first_evaluation(
 ) -> None:
     assert run((0.0, 0.0, 0.1)).status == "unreached"
     # Epochs have six samples, and evaluations follow epochs 2, 4 and 6.
-    monkeypatch.setattr("runtime.training.MLPERF_FIRST_EVALUATION", 24)
+    monkeypatch.setattr("runtime.verdict.MLPERF_FIRST_EVALUATION", 24)
     outcome = run((0.0, 0.0, 0.1))
     assert (outcome.status, outcome.last_epoch) == ("diverged", 4)
 

@@ -1,0 +1,104 @@
+"""Ranks that evaluate while others train, and runs over several machines."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmark.mllog.figures import figures
+from benchmark.mllog.log import read_log
+from tests.integration.conftest import ROOT, SMALL, python, succeed
+from tests.integration.test_mlperf_log import faults
+
+LEARNING = ("--batch_size", 1, "--learning_rate", 0.02, "--seed", 3, "--caches_cleared", "yes")
+
+
+def ranks(number: int) -> tuple[object, ...]:
+    return ("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={number}", "main.py")
+
+
+def events(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line[9:]) for line in log.read_text().splitlines()]
+
+
+def test_scores_are_those_of_evaluating_in_turn(cubes: Path, tmp_path: Path) -> None:
+    said = []
+    for name, number, more in (("turn", 2, ()), ("beside", 4, ("--eval_ranks", 2))):
+        folder = tmp_path / name
+        output = succeed(
+            *ranks(number), "--data_dir", cubes, *SMALL, *LEARNING, *more, "--log_dir", folder,
+            "--epochs", 4, "--save_ckpt_path", folder / "c.pth", "--untimed_warmup_steps", 1,
+            "--mlperf_division", "closed-test", OMP_NUM_THREADS="1",
+        )  # fmt: skip
+        said.append(re.findall(r"(?m)^epoch \d+: mean Dice .*", output))
+        assert faults(folder / "unet3d.log", "4.0.0") == {"train_samples", "eval_samples", "eval_accuracy"}
+    assert len(said[0]) == 4
+    assert said[0] == said[1]
+    one, other = (torch.load(tmp_path / name / "c.pth", weights_only=True) for name in ("turn", "beside"))
+    assert (one["epoch"], one["last_epoch"]) == (other["epoch"], other["last_epoch"])
+    for state in ("best_model_state_dict", "last_model_state_dict"):
+        assert all(torch.equal(one[state][name], other[state][name]) for name in one[state])
+    # In the log a block has begun before the first score has come.
+    keys = [event["key"] for event in events(tmp_path / "beside" / "unet3d.log")]
+    assert keys.index("eval_accuracy") > keys.index("block_start", keys.index("eval_start"))
+    assert figures(read_log(tmp_path / "beside" / "unet3d.log")).evaluates_beside_training
+    assert not figures(read_log(tmp_path / "turn" / "unet3d.log")).evaluates_beside_training
+
+
+def test_the_clock_stops_with_the_score_that_reaches_the_target(cubes: Path, tmp_path: Path) -> None:
+    output = succeed(
+        *ranks(2), "--data_dir", cubes, *SMALL, *LEARNING, "--eval_ranks", 1, "--log_dir", tmp_path,
+        "--epochs", 200, "--quality_threshold", 0.0, OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    assert "reached after epoch" in output
+    found = events(tmp_path / "unet3d.log")
+    assert [event["key"] for event in found[-3:]] == ["eval_accuracy", "eval_stop", "run_stop"]
+    assert found[-1]["metadata"]["status"] == "success"
+    assert [event["key"] for event in found].count("eval_accuracy") == 1
+
+
+def test_somebody_has_to_train(cubes: Path, tmp_path: Path) -> None:
+    done = python(*ranks(2), "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--eval_ranks", 2)
+    assert done.returncode != 0
+    assert "--eval_ranks 2 of 2 ranks leaves none to train" in done.stderr
+
+
+@pytest.mark.slow
+def test_two_machines_of_two_ranks_are_one_run(cubes: Path, tmp_path: Path) -> None:
+    """Each with an agent of its own, which meet at an address, as run_and_time.sh starts them."""
+    learning = ("--data_dir", cubes, *SMALL, "--epochs", 2, "--seed", 3, "--learning_rate", 0)
+    succeed("main.py", *learning, "--batch_size", 4, "--log_dir", tmp_path / "one", OMP_NUM_THREADS="1")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    agents = [
+        subprocess.Popen(
+            [
+                str(part)
+                for part in (
+                    "env", "OMP_NUM_THREADS=1", sys.executable, "-m", "torch.distributed.run",
+                    "--nnodes=2", f"--node_rank={node}", "--nproc_per_node=2", "--master_addr=127.0.0.1",
+                    f"--master_port={port}", "main.py", *learning, "--batch_size", 1, "--log_dir",
+                    tmp_path / "four",
+                )
+            ],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for node in (1, 0)
+    ]  # fmt: skip
+    outputs = [agent.communicate(timeout=200) for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], outputs
+    assert "epoch 2" in outputs[1][0]
+    assert outputs[0][0] == ""  # one machine speaks
+    assert [path.name for path in (tmp_path / "four").iterdir()] == ["unet3d.log"]
+    one, four = (events(tmp_path / name / "unet3d.log") for name in ("one", "four"))
+    scores = [[e["value"] for e in log if e["key"] == "eval_accuracy"] for log in (one, four)]
+    assert len(scores[0]) == 2
+    assert scores[0] == scores[1]  # weights have not changed: sums over cases and their number are the same
+    assert [e["value"] for e in four if e["key"] == "global_batch_size"] == [4]
