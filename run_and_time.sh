@@ -1,114 +1,102 @@
 #!/usr/bin/env bash
-# One timed MLPerf run: run_and_time.sh [SEED]
+# One timed MLPerf run: run_and_time.sh [SEED], or run_and_time.sh check [SEED...]
 #
-# Every hyperparameter can be overridden by an environment variable of the name given below. The defaults
-# are those of the MLPerf reference. Exits with the run's status; prints RESULT only for a finished run.
+# Every setting is an environment variable of launch/variables.sh, which has the defaults. Several ranks are
+# started by torchrun, bound to cores of their own. Exits with the run's status; prints RESULT only for a
+# finished run, on machine 0. "check" asks runtime.preflight whether such runs, with these seeds, are legal in the closed
+# division, and runs nothing.
 set -euo pipefail
-main=$(cd "$(dirname "$0")" && pwd)/main.py
+root=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=launch/variables.sh
+source "$root/launch/variables.sh"
 
-SEED=${1:-${SEED:--1}}
-: "${DATASET_DIR:=/data}"
-: "${LOG_DIR:=/results}"
-: "${PYTHON:=python3}"
-: "${NPROC:=1}"                  # processes on this machine, one per GPU
-: "${CLEAR_CACHES:=1}"           # 0: leave the machine's page cache alone
-: "${MAX_EPOCHS:=4000}"
-: "${QUALITY_THRESHOLD:=0.908}"
-: "${START_EVAL_AT:=auto}"       # auto: MLPerf's formula from the samples per epoch
-: "${EVALUATE_EVERY:=auto}"
-: "${OPTIMIZER:=sgd}"
-: "${LEARNING_RATE:=0.8}"
-: "${INIT_LEARNING_RATE:=1e-4}"
-: "${LR_WARMUP_EPOCHS:=200}"
-: "${LR_DECAY_EPOCHS:=}"         # space separated
-: "${LR_DECAY_FACTOR:=1.0}"
-: "${MOMENTUM:=0.9}"
-: "${WEIGHT_DECAY:=0.0}"
-: "${BATCH_SIZE:=2}"
-: "${GRADIENT_ACCUMULATION_STEPS:=1}"
-: "${LOADER:=pytorch}"
-: "${DATA_CACHE:=none}"           # host or device: keep whole volumes there
-: "${CACHE_DTYPE:=stored}"
-: "${READER:=window}"
-: "${SHARDING:=global}"
-: "${IMAGE_DTYPE:=float32}"
-: "${LAYOUT:=NCDHW}"
-: "${NUM_WORKERS:=8}"
-: "${INPUT_SHAPE:=128 128 128}"
-: "${VAL_INPUT_SHAPE:=128 128 128}"
-: "${FILTERS:=32 64 128 256 320}"
-: "${OVERSAMPLING:=0.4}"
-: "${OVERLAP:=0.5}"
-: "${OPTIMIZER_BACKEND:=auto}"
-: "${LAMB_BETAS:=0.9 0.999}"
-: "${NORMALIZATION:=instancenorm}"
-: "${ACTIVATION:=relu}"
-: "${INCLUDE_BACKGROUND:=0}"     # 1: count the background in Dice
-: "${BRIGHTNESS:=reference}"
-: "${LAST_BATCH:=drop}"
-: "${AMP:=0}"                    # 1: automatic mixed precision
-: "${AMP_DTYPE:=float16}"
-: "${SAVE_CKPT_PATH:=}"
-: "${EXTRA_PARAMS:=}"            # further flags of main.py, space separated
-
-if [[ ! -d $DATASET_DIR ]]; then
-    echo "run_and_time.sh: DATASET_DIR $DATASET_DIR does not exist; preprocess KiTS19 there or set DATASET_DIR" >&2
+fail() {
+    echo "run_and_time.sh: error: $*" >&2
     exit 1
-fi
-mkdir -p "$LOG_DIR"
+}
 
-caches_cleared=unknown
-if [[ $CLEAR_CACHES != 1 ]]; then
-    echo "caches were NOT dropped (CLEAR_CACHES=$CLEAR_CACHES)"
-elif sync && { echo 3 > /proc/sys/vm/drop_caches; } 2> /dev/null; then
-    caches_cleared=yes
-    echo "caches dropped"
-else
-    caches_cleared=refused
-    echo "caches were NOT dropped: that needs root and a writable /proc/sys/vm/drop_caches; the log says so"
+mode=run
+if [[ ${1:-} == check ]]; then
+    mode=check
+    shift
+    seeds=("$@")
 fi
+SEED=${1:-${SEED:--1}}
+
+[[ -d $DATASET_DIR ]] || fail "DATASET_DIR $DATASET_DIR does not exist; preprocess KiTS19 there or set DATASET_DIR"
+mkdir -p "$LOG_DIR" 2> /dev/null || fail "LOG_DIR $LOG_DIR cannot be made; set it to a folder that can be written to"
+[[ -w $LOG_DIR ]] || fail "LOG_DIR $LOG_DIR cannot be written to; set it to a folder that can"
+ranks=$((NPROC * NNODES))
 
 read -ra input_shape <<< "$INPUT_SHAPE"
 read -ra val_input_shape <<< "$VAL_INPUT_SHAPE"
 read -ra filters <<< "$FILTERS"
 read -ra decay_epochs <<< "$LR_DECAY_EPOCHS"
 read -ra lamb_betas <<< "$LAMB_BETAS"
+read -ra fused_ops <<< "$FUSED_OPS"
 read -ra extra <<< "$EXTRA_PARAMS"
 
-launcher=("$PYTHON")
-if ((NPROC > 1)); then
-    share=$(($(nproc) / NPROC))
-    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((share > 0 ? share : 1))}"
-    launcher=("$PYTHON" -m torch.distributed.run --standalone "--nproc_per_node=$NPROC")
-fi
 arguments=(
     --data_dir "$DATASET_DIR" --log_dir "$LOG_DIR" --seed "$SEED"
+    --mlperf_division "$MLPERF_DIVISION" --mlperf_ruleset "$MLPERF_RULESET" --mlperf_org "$MLPERF_ORG"
+    --mlperf_status "$MLPERF_STATUS" --mlperf_platform "$MLPERF_PLATFORM" --mlperf_container "$MLPERF_CONTAINER"
+    --eval_ranks "$EVAL_RANKS" --untimed_warmup_steps "$UNTIMED_WARMUP_STEPS"
     --epochs "$MAX_EPOCHS" --quality_threshold "$QUALITY_THRESHOLD"
     --start_eval_at "$START_EVAL_AT" --evaluate_every "$EVALUATE_EVERY"
     --optimizer "$OPTIMIZER" --learning_rate "$LEARNING_RATE" --init_learning_rate "$INIT_LEARNING_RATE"
     --lr_warmup_epochs "$LR_WARMUP_EPOCHS" --lr_decay_factor "$LR_DECAY_FACTOR"
-    --momentum "$MOMENTUM" --weight_decay "$WEIGHT_DECAY"
-    --batch_size "$BATCH_SIZE" --ga_steps "$GRADIENT_ACCUMULATION_STEPS"
-    --loader "$LOADER" --layout "$LAYOUT" --num_workers "$NUM_WORKERS"
-    --data_cache "$DATA_CACHE" --cache_dtype "$CACHE_DTYPE" --reader "$READER" --sharding "$SHARDING"
-    --image_dtype "$IMAGE_DTYPE"
+    --momentum "$MOMENTUM" --weight_decay "$WEIGHT_DECAY" --lamb_betas "${lamb_betas[@]}"
+    --batch_size "$BATCH_SIZE" --ga_steps "$GRADIENT_ACCUMULATION_STEPS" --last_batch "$LAST_BATCH"
+    --oversampling "$OVERSAMPLING" --overlap "$OVERLAP" --brightness "$BRIGHTNESS"
     --input_shape "${input_shape[@]}" --val_input_shape "${val_input_shape[@]}" --filters "${filters[@]}"
-    --optimizer_backend "$OPTIMIZER_BACKEND" --lamb_betas "${lamb_betas[@]}"
-    --normalization "$NORMALIZATION" --activation "$ACTIVATION" --brightness "$BRIGHTNESS"
-    --last_batch "$LAST_BATCH" --amp_dtype "$AMP_DTYPE"
-    --oversampling "$OVERSAMPLING" --overlap "$OVERLAP" --caches_cleared "$caches_cleared"
+    --normalization "$NORMALIZATION" --activation "$ACTIVATION"
+    --loader "$LOADER" --num_workers "$NUM_WORKERS" --layout "$LAYOUT" --image_dtype "$IMAGE_DTYPE"
+    --data_cache "$DATA_CACHE" --cache_dtype "$CACHE_DTYPE" --reader "$READER" --sharding "$SHARDING"
+    --dali_device "$DALI_DEVICE" --amp_dtype "$AMP_DTYPE" --fused "$FUSED" --fused_ops "${fused_ops[@]}"
+    --val_batch_size "$VAL_BATCH_SIZE" --cudnn_benchmark_limit "$CUDNN_BENCHMARK_LIMIT"
+    --optimizer_backend "$OPTIMIZER_BACKEND" --ddp_gradient_dtype "$DDP_GRADIENT_DTYPE"
 )
 ((${#decay_epochs[@]} == 0)) || arguments+=(--lr_decay_epochs "${decay_epochs[@]}")
-[[ $AMP != 1 ]] || arguments+=(--amp)
-[[ $INCLUDE_BACKGROUND != 1 ]] || arguments+=(--include_background)
+[[ -z $MLPERF_STAMP ]] || arguments+=(--mlperf_stamp "$MLPERF_STAMP")
+[[ -z $STATIC_LOSS_SCALE ]] || arguments+=(--static_loss_scale "$STATIC_LOSS_SCALE")
 [[ -z $SAVE_CKPT_PATH ]] || arguments+=(--save_ckpt_path "$SAVE_CKPT_PATH")
+for switch in AMP INCLUDE_BACKGROUND RECOMPUTE_NORM SHADOW_WEIGHTS CUDA_GRAPH COMPILE CUDNN_BENCHMARK DDP_ONE_BUCKET; do
+    [[ ${!switch} != 1 ]] || arguments+=("--${switch,,}")
+done
+arguments+=(${extra[@]+"${extra[@]}"})
+
+# shellcheck source=launch/processes.sh
+source "$root/launch/processes.sh"
+
+preflight=(env "PYTHONPATH=$root" "$PYTHON" -m runtime.preflight "${arguments[@]}" --ranks "$ranks")
+if [[ $mode == check ]]; then
+    ((${#seeds[@]} == 0)) || preflight+=(--seeds "${seeds[@]}")
+    exec "${preflight[@]}"
+elif [[ $MLPERF_DIVISION == closed && $NODE_RANK == 0 ]]; then
+    # Before the caches are dropped, since it looks at the data.
+    "${preflight[@]}" --seeds "$SEED"
+fi
+
+if [[ -n $CACHES_CLEARED ]]; then
+    echo "caches: $CACHES_CLEARED by the launcher"
+elif [[ $CLEAR_CACHES != 1 ]]; then
+    CACHES_CLEARED=unknown
+    echo "caches were NOT dropped (CLEAR_CACHES=$CLEAR_CACHES)"
+elif sync && { echo 3 > /proc/sys/vm/drop_caches; } 2> /dev/null; then
+    CACHES_CLEARED=yes
+    echo "caches dropped"
+else
+    CACHES_CLEARED=refused
+    echo "caches were NOT dropped: that needs root and a writable /proc/sys/vm/drop_caches; the log says so"
+fi
+arguments+=(--caches_cleared "$CACHES_CLEARED")
 
 start=$(date +%s)
 start_fmt=$(date '+%Y-%m-%d %r')
 echo "STARTING TIMING RUN AT $start_fmt"
 
-"${launcher[@]}" "$main" "${arguments[@]}" ${extra[@]+"${extra[@]}"}
+start_processes "$root/main.py" "${arguments[@]}"
 
 end=$(date +%s)
 echo "ENDING TIMING RUN AT $(date '+%Y-%m-%d %r')"
-echo "RESULT,image_segmentation,$SEED,$((end - start)),${USER:-$(id -un)},$start_fmt"
+((NODE_RANK > 0)) || echo "RESULT,image_segmentation,$SEED,$((end - start)),${USER:-$(id -un)},$start_fmt"

@@ -35,7 +35,7 @@ def run_training(config: RunConfig, world: World) -> Outcome | None:
         RunError: The closed division was asked for, and the run is not legal there; or anything that keeps
             it from training.
     """
-    if config.mlperf.division == "closed":
+    if config.mlperf.division == "closed" and world.is_main:
         preflight.insist_closed(config, world.size)
     log = RunLog(config.log_dir / LOG_NAME, config.mlperf.ruleset) if world.is_main else RunLog()
     if config.caches_cleared == "yes":

@@ -3,8 +3,7 @@
 import json
 import re
 import socket
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ import torch
 
 from benchmark.mllog.figures import figures
 from benchmark.mllog.log import read_log
-from tests.integration.conftest import ROOT, SMALL, python, succeed
+from tests.integration.conftest import SMALL, python, succeed
 from tests.integration.test_mlperf_log import faults
+from tests.integration.test_run_and_time import SMALL_RUN, run_and_time
 
 LEARNING = ("--batch_size", 1, "--learning_rate", 0.02, "--seed", 3, "--caches_cleared", "yes")
 
@@ -71,34 +71,31 @@ def test_somebody_has_to_train(cubes: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_machines_of_two_ranks_are_one_run(cubes: Path, tmp_path: Path) -> None:
-    """Each with an agent of its own, which meet at an address, as run_and_time.sh starts them."""
-    learning = ("--data_dir", cubes, *SMALL, "--epochs", 2, "--seed", 3, "--learning_rate", 0)
-    succeed("main.py", *learning, "--batch_size", 4, "--log_dir", tmp_path / "one", OMP_NUM_THREADS="1")
+    """Each with a torchrun of its own, which meet at an address."""
+    one, four = tmp_path / "one", tmp_path / "four"
+    learning = {**SMALL_RUN, "DATASET_DIR": str(cubes), "LEARNING_RATE": "0", "INIT_LEARNING_RATE": "0"}
+    done = run_and_time(3, **learning, BATCH_SIZE="4", LOG_DIR=str(one), OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    agents = [
-        subprocess.Popen(
-            [
-                str(part)
-                for part in (
-                    "env", "OMP_NUM_THREADS=1", sys.executable, "-m", "torch.distributed.run",
-                    "--nnodes=2", f"--node_rank={node}", "--nproc_per_node=2", "--master_addr=127.0.0.1",
-                    f"--master_port={port}", "main.py", *learning, "--batch_size", 1, "--log_dir",
-                    tmp_path / "four",
-                )
-            ],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for node in (1, 0)
-    ]  # fmt: skip
-    outputs = [agent.communicate(timeout=200) for agent in agents]
-    assert [agent.returncode for agent in agents] == [0, 0], outputs
-    assert "epoch 2" in outputs[1][0]
-    assert outputs[0][0] == ""  # one machine speaks
-    assert [path.name for path in (tmp_path / "four").iterdir()] == ["unet3d.log"]
-    one, four = (events(tmp_path / name / "unet3d.log") for name in ("one", "four"))
-    scores = [[e["value"] for e in log if e["key"] == "eval_accuracy"] for log in (one, four)]
+        port = str(probe.getsockname()[1])
+    place = {"NNODES": "2", "NPROC": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "BIND": "0"}
+    with ThreadPoolExecutor() as threads:
+        machines = [
+            threads.submit(
+                run_and_time, 3, **learning, **place, NODE_RANK=str(node), BATCH_SIZE="1", LOG_DIR=str(four)
+            )
+            for node in (1, 0)
+        ]
+        other, first = (machine.result() for machine in machines)
+    assert (other.returncode, first.returncode) == (0, 0), other.stderr + first.stderr
+    assert "unreached after epoch 2" in first.stdout
+    assert "epoch" not in other.stdout  # one machine speaks
+    assert "RESULT" in first.stdout
+    assert "RESULT" not in other.stdout
+    assert [path.name for path in four.iterdir()] == ["unet3d.log"]
+    logs = [events(folder / "unet3d.log") for folder in (one, four)]
+    scores = [[e["value"] for e in log if e["key"] == "eval_accuracy"] for log in logs]
     assert len(scores[0]) == 2
     assert scores[0] == scores[1]  # weights have not changed: sums over cases and their number are the same
-    assert [e["value"] for e in four if e["key"] == "global_batch_size"] == [4]
+    assert [e["value"] for e in logs[1] if e["key"] == "global_batch_size"] == [4]

@@ -2,13 +2,16 @@
 
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import ROOT, dice_scores
+from tests.integration.conftest import ROOT, dice_scores, processes_naming
 from tests.integration.test_mlperf_log import faults
 
 SMALL_RUN = {
@@ -86,10 +89,10 @@ def test_a_failed_run_fails_and_prints_no_result(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_network_learns_the_phantom_past_the_threshold(phantom: Path, tmp_path: Path) -> None:
     done = run_and_time(
-        3, timeout=600, DATASET_DIR=str(phantom), LOG_DIR=str(tmp_path), CLEAR_CACHES="0", LAYOUT="NDHWC",
+        3, timeout=600, DATASET_DIR=str(phantom), LOG_DIR=str(tmp_path), LAYOUT="NDHWC",
         FILTERS="8 16 32 64 80", INPUT_SHAPE="64 64 64", VAL_INPUT_SHAPE="64 64 64", NUM_WORKERS="2",
         LEARNING_RATE="0.3", LR_WARMUP_EPOCHS="10", START_EVAL_AT="30", EVALUATE_EVERY="10",
-        MAX_EPOCHS="150", EXTRA_PARAMS="--caches_cleared yes",
+        MAX_EPOCHS="150", CACHES_CLEARED="yes", MLPERF_DIVISION="closed-test",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "reached after epoch" in done.stdout
@@ -99,3 +102,76 @@ def test_a_network_learns_the_phantom_past_the_threshold(phantom: Path, tmp_path
     assert '"status": "success"' in (tmp_path / "unet3d.log").read_text()
     # Six cases are too few for the rules, and that is all there is to fault.
     assert faults(tmp_path / "unet3d.log", "4.0.0") == {"train_samples", "eval_samples"}
+
+
+def started(tmp_path: Path, cubes: Path, **environment: str) -> subprocess.Popen[str]:
+    """A run of many epochs, in a process group of its own, once it trains."""
+    variables = {"DATASET_DIR": str(cubes), "LOG_DIR": str(tmp_path), **SMALL_RUN, "MAX_EPOCHS": "5000"}
+    run = subprocess.Popen(
+        [str(ROOT / "run_and_time.sh"), "1"],
+        env=os.environ | {"PYTHON": sys.executable} | variables | environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    log, deadline = tmp_path / "unet3d.log", time.monotonic() + 120
+    while not log.exists() or '"eval_stop"' not in log.read_text():
+        assert run.poll() is None, run.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("number", "nproc", "status"), [(signal.SIGINT, "1", 130), (signal.SIGTERM, "2", 143)]
+)
+def test_a_signal_ends_the_run_and_all_that_it_started(
+    cubes: Path, tmp_path: Path, number: signal.Signals, nproc: str, status: int
+) -> None:
+    run = started(tmp_path, cubes, NPROC=nproc)
+    run.send_signal(number)
+    out, _ = run.communicate(timeout=60)
+    assert run.returncode == status
+    assert "RESULT" not in out
+    assert '"status": "aborted"' in (tmp_path / "unet3d.log").read_text().splitlines()[-1]
+    assert processes_naming(str(tmp_path)) == []
+
+
+def test_a_rank_that_ends_early_is_named_last(cubes: Path, tmp_path: Path) -> None:
+    done = run_and_time(
+        1, DATASET_DIR=str(cubes), LOG_DIR=str(tmp_path), **SMALL_RUN, NPROC="2", EVAL_RANKS="2"
+    )
+    assert done.returncode == 1
+    said = done.stderr.splitlines()
+    reason = f"ended first, with status 1; its report is in {tmp_path}/torchrun_0.txt"
+    assert said[-1] in {f"run_and_time.sh: error: rank {rank} {reason}" for rank in (0, 1)}
+    assert "main.py: error: --eval_ranks 2 of 2 ranks leaves none to train" in said[-2]
+    assert "Root Cause" in (tmp_path / "torchrun_0.txt").read_text()
+
+
+def test_ranks_meet_where_they_can(cubes: Path, tmp_path: Path) -> None:
+    where = {"DATASET_DIR": str(cubes), "LOG_DIR": str(tmp_path), **SMALL_RUN, "NPROC": "2"}
+    done = run_and_time(1, **where, NNODES="2")
+    assert done.returncode == 1
+    assert "NNODES=2 needs MASTER_ADDR and MASTER_PORT" in done.stderr
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        port = str(taken.getsockname()[1])
+        done = run_and_time(1, **where, MASTER_PORT=port)
+    assert done.returncode == 1
+    assert f"MASTER_PORT {port} is in use on this machine" in done.stderr
+    assert not (tmp_path / "unet3d.log").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_sentence(cubes: Path) -> None:
+    done = run_and_time(1, DATASET_DIR=str(cubes), LOG_DIR="/proc/results", **SMALL_RUN)
+    assert done.returncode == 1
+    assert done.stderr.startswith("run_and_time.sh: error: LOG_DIR /proc/results cannot be made")
+
+
+def test_a_closed_run_is_judged_before_anything_else(cubes: Path, tmp_path: Path) -> None:
+    done = run_and_time(
+        1, DATASET_DIR=str(cubes), LOG_DIR=str(tmp_path), **SMALL_RUN, MLPERF_DIVISION="closed"
+    )
+    assert done.returncode == 1
+    assert "--mlperf_division open" in done.stderr
+    assert "STARTING" not in done.stdout
+    assert not (tmp_path / "unet3d.log").exists()

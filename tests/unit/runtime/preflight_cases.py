@@ -1,6 +1,7 @@
 """A legal run, and a data set of 210 very small cases that is legal by a table of its own."""
 
 import hashlib
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,11 @@ class DataSet:
     folder: Path
     results: Path
     table: dict[str, str]
+
+    def copy(self, root: Path) -> "DataSet":
+        """The same under ``root``, to be spoiled."""
+        folder = shutil.copytree(self.folder, root / "data")
+        return replace(self, folder=folder, results=root / "results")
 
     @property
     def flags(self) -> list[str]:

@@ -1,7 +1,6 @@
 """The command, and what a run insists on."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -164,8 +163,7 @@ SPOILINGS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("spoiling", SPOILINGS)
 def test_a_file_that_changed_since_is_named(pristine: DataSet, tmp_path: Path, spoiling: str) -> None:
-    data = replace(pristine, folder=tmp_path / "data", results=tmp_path / "results")
-    shutil.copytree(pristine.folder, data.folder)
+    data = pristine.copy(tmp_path)
     data.results.mkdir()
     survey(data.folder, data.table, {}).save(stamp_path(data.config))
     insist_unchanged(data.config)

@@ -1,7 +1,5 @@
-"""The rules on the data set, and how they are judged again without reading it."""
+"""The rules on the data set, and spoilings of it that each is to find."""
 
-import contextlib
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -10,17 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from preprocess.manifest import MANIFEST_NAME, Manifest
-from runtime.errors import RunError
+from preprocess.spec import evaluation_ids
 from runtime.mounts import Mount
 from runtime.preflight import survey as survey_module
 from runtime.preflight.data import NoStamp, data_findings
 from runtime.preflight.finding import Finding, State
-from runtime.preflight.renew import renewed_stamp
-from runtime.preflight.stamp import FileStamp, Stamp, stamp_path
 from runtime.preflight.survey import survey
 from tests.unit.runtime.preflight_cases import DataSet, image, make, of_rule, off
 
@@ -35,15 +29,14 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 
 @pytest.fixture
 def data(pristine: DataSet, tmp_path: Path) -> DataSet:
-    """A copy to spoil, which lies on no file system in memory."""
-    return replace(
-        pristine, folder=shutil.copytree(pristine.folder, tmp_path / "data"), results=tmp_path / "results"
-    )
+    """A copy to spoil."""
+    return pristine.copy(tmp_path)
 
 
-def judged(data: DataSet, known: dict[str, FileStamp] | None = None) -> list[Finding]:
-    stamp = survey(data.folder, data.table, known or {})
-    return data_findings(replace(stamp, storage=("ext4",), in_memory=()), data.table, data.config.loader)
+def judged(data: DataSet) -> list[Finding]:
+    """Wherever the tests' temporary folder is."""
+    stamp = replace(survey(data.folder, data.table, {}), storage=("ext4",), in_memory=())
+    return data_findings(stamp, data.table, data.config.loader)
 
 
 def copy(folder: Path, source: str, target: str) -> None:
@@ -148,6 +141,15 @@ def test_a_spoiled_data_set_is_off_by_name(data: DataSet, spoiling: str) -> None
     assert any(said in finding.found for finding in findings)
 
 
+def test_a_split_of_41_evaluation_cases_is_off(data: DataSet, tmp_path: Path) -> None:
+    ids = tmp_path / "evaluation_cases.txt"
+    ids.write_text("\n".join(f"{case:05d}" for case in sorted(evaluation_ids())[:41]))
+    loader = replace(data.config.loader, evaluation_cases=ids)
+    findings = data_findings(survey(data.folder, data.table, {}), data.table, loader)
+    assert of_rule(findings, "cases").found == "169 and 41"
+    assert "cases" in off(findings)
+
+
 def test_last_bits_of_an_image_are_listed_and_legal(data: DataSet) -> None:
     with_manifest(data.folder, lambda manifest: manifest.cases.pop("case_00043"))
     for name, seed in ((IMAGE, 7), ("case_00043_x.npy", 43)):
@@ -191,109 +193,3 @@ def test_what_nobody_knows_is_off_in_every_rule(data: DataSet) -> None:
     findings = data_findings(NoStamp("no stamp", "make one"), data.table, data.config.loader)
     assert off(findings) == RULES
     assert {(finding.found, finding.remedy) for finding in findings} == {("no stamp", "make one")}
-
-
-class Reads:
-    """Counts the files whose md5 is asked for."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.names: list[str] = []
-        read = survey_module.file_md5
-        monkeypatch.setattr(
-            survey_module, "file_md5", lambda path: self.names.append(path.name) or read(path)
-        )
-
-
-def test_only_what_has_changed_is_read_again(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    reads = Reads(monkeypatch)
-    first = renewed_stamp(data.config, data.table, rehash=False)
-    assert len(reads.names) == 420
-    assert renewed_stamp(data.config, data.table, rehash=False) == first
-    assert len(reads.names) == 420
-    os.utime(data.folder / IMAGE, ns=(1, 1))
-    renewed_stamp(data.config, data.table, rehash=False)
-    assert reads.names[420:] == [IMAGE]
-    renewed_stamp(data.config, data.table, rehash=True)
-    assert len(reads.names) == 841
-
-
-def test_a_byte_under_the_same_size_and_time_is_found_by_rehash(data: DataSet) -> None:
-    renewed_stamp(data.config, data.table, rehash=False)
-    path = data.folder / LABEL
-    status, content = path.stat(), bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    for rehash, rules in ((False, []), (True, ["labels"])):
-        stamp = renewed_stamp(data.config, data.table, rehash=rehash)
-        assert isinstance(stamp, Stamp)
-        stamp = replace(stamp, storage=("ext4",), in_memory=())
-        assert off(data_findings(stamp, data.table, data.config.loader)) == rules
-
-
-def test_the_stamp_of_another_folder_is_no_reason_not_to_read(
-    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    renewed_stamp(data.config, data.table, rehash=False)
-    other = replace(data, folder=shutil.copytree(data.folder, tmp_path / "other"))
-    stamp = Stamp.load(stamp_path(other.config))
-    assert "stamp" in off(data_findings(stamp, data.table, other.config.loader))
-    reads = Reads(monkeypatch)
-    renewed_stamp(other.config, other.table, rehash=False)
-    assert len(reads.names) == 420
-
-
-def test_a_stamp_that_cannot_be_written_is_said_before_anything_is_read(
-    data: DataSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data.results.write_text("a file where the folder should be")
-    reads = Reads(monkeypatch)
-    stamp = renewed_stamp(data.config, data.table, rehash=False)
-    assert isinstance(stamp, NoStamp)
-    assert "cannot be written to" in stamp.reason
-    assert reads.names == []
-
-
-def test_a_stamp_survives_its_file(data: DataSet, tmp_path: Path) -> None:
-    rewrite(data.folder / IMAGE, image(7).astype(np.float16))
-    (data.folder / os.fsdecode(b"box\xff")).mkdir()
-    stamp = survey(data.folder, data.table, {})
-    stamp.save(tmp_path / "stamp.json")
-    assert Stamp.load(tmp_path / "stamp.json") == stamp
-
-
-@pytest.fixture(scope="module")
-def stamped(pristine: DataSet) -> bytes:
-    stamp = renewed_stamp(pristine.config, pristine.table, rehash=False)
-    assert isinstance(stamp, Stamp)
-    return stamp_path(pristine.config).read_bytes()
-
-
-@given(st.data())
-@settings(max_examples=40)
-def test_a_stamp_that_was_cut_is_damaged(
-    stamped: bytes, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    path = tmp_path_factory.mktemp("stamp") / "stamp.json"
-    path.write_bytes(stamped[: data.draw(st.integers(0, len(stamped) - 1))])
-    with pytest.raises(RunError, match="damaged"):
-        Stamp.load(path)
-
-
-PLAIN = st.none() | st.booleans() | st.integers(0, 9) | st.text(max_size=3)
-NESTED = st.lists(PLAIN, max_size=3) | st.dictionaries(st.text(max_size=3), PLAIN | st.lists(PLAIN))
-KEYS = ("format_version", "storage", "others", "files", "voxels", "size", "new")
-
-
-@given(key=st.sampled_from(KEYS), value=PLAIN | NESTED)
-@settings(max_examples=60)
-def test_a_stamp_with_another_value_is_read_or_damaged(
-    stamped: bytes, tmp_path_factory: pytest.TempPathFactory, key: str, value: object
-) -> None:
-    body = json.loads(stamped)
-    part = body["files"][LABEL] if key in ("voxels", "size") else body
-    part[key] = value
-    path = tmp_path_factory.mktemp("stamp") / "stamp.json"
-    path.write_text(json.dumps(body))
-    with contextlib.suppress(RunError):  # any other error is one that a user would see as a traceback
-        Stamp.load(path)
