@@ -11,7 +11,7 @@ SHELL_FILES := run_and_time.sh .ci/run launch/*.sh launch/run.sub
 CPU_FLAGS := --filters 8 16 32 64 80 --input_shape 64 64 64 --val_input_shape 64 64 64
 BENCH_FLAGS := $(CPU_FLAGS) --layout NDHWC --batch_size 2 --num_workers 2 --warmup_steps 5 --benchmark_steps 20
 
-.PHONY: install install-dev bench test lint gpu-check gpu-check-dry clean
+.PHONY: install install-dev bench mlperf-demo test lint gpu-check gpu-check-dry clean
 
 install: .venv/.installed
 install-dev: .venv/.installed-dev
@@ -38,6 +38,11 @@ bench: install
 	@echo "== 4/4 profile: could this machine's loader feed an H200? Real-size phantoms, 128^3 patches, NVIDIA's step time"
 	$(BIN)/python -m preprocess.phantom --preprocessed --out $(WORK)/data-kits19 --cases 10 --profile kits19
 	$(BIN)/python -m benchmark profile --data_dir $(WORK)/data-kits19 --log_dir $(WORK)/results $(PROFILE_FLAGS)
+
+# The way of an MLPerf result in miniature, on phantom data; ends with what the official checkers say of it.
+mlperf-demo: install
+	rm -rf $(WORK)/mlperf-demo
+	$(BIN)/python -m benchmark submission demo --work $(WORK)/mlperf-demo
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from benchmark.page import command as report
 from benchmark.peers import command as peers
 from benchmark.profile import command as profile
 from benchmark.step import command as step
+from benchmark.submission import command as submission
 from benchmark.sweep import command as sweep
 from pipelines.errors import DataError
 from preprocess.flags import OneSentenceParser
@@ -29,6 +30,7 @@ COMMANDS = {
     "report": report,
     "trace": trace,
     "mllog": mllog,
+    "submission": submission,
     "peers": peers,
     "step": step,
     "gpu-check": gpu_check,

@@ -14,6 +14,7 @@ from torch import nn
 
 from runtime.errors import RunError
 from runtime.files import set_aside
+from runtime.layer_names import initialized_layers
 from runtime.mlperf_arguments import MlperfConfig, in_samples
 
 LOG_NAME = "unet3d.log"
@@ -70,8 +71,8 @@ class RunLog:
         self._write("end", key, value, metadata)
 
     def weights_initialized(self, model: nn.Module) -> None:
-        """One event per parameter of the model."""
-        for name, _ in model.named_parameters():
+        """One event for each layer of the model, by the rules' names."""
+        for name in initialized_layers(model):
             self.event("weights_initialization", tensor=name)
 
     @contextlib.contextmanager

@@ -18,7 +18,7 @@ channels_last_3d from uninitialised memory."""
 
 
 def steps(
-    shadow: bool, dtype: torch.dtype, count: int = 20, ops: Ops | None = None
+    shadow: bool, dtype: torch.dtype, count: int = 8, ops: Ops | None = None
 ) -> tuple[list[float], Unet3D]:
     torch.manual_seed(0)
     model = Unet3D(1, 3, filters=FILTERS, ops=ops or Ops())

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from benchmark.submission.order import initialized_tensors
 from model.unet3d import Unet3D
 from runtime.logging import RunLog
 
@@ -84,11 +85,22 @@ def test_an_earlier_runs_log_is_kept_apart(tmp_path: Path) -> None:
     assert earlier.suffix == ".log"
 
 
-def test_every_parameter_is_an_initialised_weight(tmp_path: Path) -> None:
-    model = Unet3D(1, 3, filters=(2,))
-    RunLog(tmp_path / "a.log").weights_initialized(model)
+def test_every_layer_is_initialised_under_the_rules_name(tmp_path: Path) -> None:
+    RunLog(tmp_path / "a.log").weights_initialized(Unet3D(1, 3))
     names = [e["metadata"]["tensor"] for e in events(tmp_path / "a.log")]
-    assert names == [name for name, _ in model.named_parameters()]
+    assert len(names) == 50
+    assert sorted(names) == sorted(initialized_tensors())
+
+
+def test_a_network_of_another_depth_has_its_own_layers(tmp_path: Path) -> None:
+    RunLog(tmp_path / "a.log").weights_initialized(Unet3D(1, 3, filters=(2, 4)))
+    names = [e["metadata"]["tensor"] for e in events(tmp_path / "a.log")]
+    assert names[:5] == [
+        "input_block_0_conv", "input_block_0_instancenorm", "input_block_1_conv",
+        "input_block_1_instancenorm", "down0_block_0_conv",
+    ]  # fmt: skip
+    assert {"down1_block_0_conv", "up0_deconv", "up1_block_1_instancenorm", "output_conv"} <= set(names)
+    assert "down2_block_0_conv" not in names
 
 
 def test_other_ranks_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
