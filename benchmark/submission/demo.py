@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.environment import ROOT
+from benchmark.record import Record, write_record
 from benchmark.submission.system import FIELDS, MAY_BE_EMPTY
 from benchmark.submission.template import template
 from pipelines.errors import DataError
@@ -57,7 +58,14 @@ def demo(work: Path, *, small: bool) -> int:
     _run([sys.executable, "-m", "benchmark", "submission", "status", results], {})
     _say(5, "package, and the official checkers")
     _package(work, results, package)
-    differences += compared(json.loads((work / "package.checks/verdicts.json").read_text()), small=small)
+    verdicts = json.loads((work / "package.checks/verdicts.json").read_text())
+    differences += compared(verdicts, small=small)
+    record = Record(
+        suite="mlperf-demo",
+        command=["python", "-m", "benchmark", *sys.argv[1:]],
+        results={"runs": RUNS, "small": small, "not_as_expected": differences, "verdicts": verdicts},
+    )
+    write_record(record, work / "record.json")
     _say(6, "was that what it should have been?")
     for difference in differences:
         print(f"NOT AS EXPECTED: {difference}")
