@@ -15,6 +15,7 @@ from benchmark.mllog import command as mllog
 from benchmark.page import command as report
 from benchmark.peers import command as peers
 from benchmark.profile import command as profile
+from benchmark.scale import command as scale
 from benchmark.step import command as step
 from benchmark.submission import command as submission
 from benchmark.sweep import command as sweep
@@ -31,6 +32,7 @@ COMMANDS = {
     "trace": trace,
     "mllog": mllog,
     "submission": submission,
+    "scale": scale,
     "peers": peers,
     "step": step,
     "gpu-check": gpu_check,
