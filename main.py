@@ -66,6 +66,11 @@ def train(config: RunConfig, world: World) -> int:
     return 1 if outcome.status == "diverged" else 0
 
 
+def complain(sentence: str) -> None:
+    """Say on standard error, in one write: ranks share it, and their lines must not run into each other."""
+    sys.stderr.write(f"main.py: {sentence}\n")
+
+
 def terminate(signum: int, frame: object) -> None:
     """Let SIGTERM unwind the run as Ctrl-C does, so that its log and its workers are closed."""
     raise SystemExit(128 + signum)
@@ -81,13 +86,13 @@ def main() -> int:
         with join_world(config.local_rank) as world:
             return action(config, world)
     except (DataError, RunError) as error:
-        print(f"main.py: error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return 1
     except torch.OutOfMemoryError as error:
-        print(f"main.py: error: out of GPU memory: {str(error).splitlines()[0]}", file=sys.stderr)
+        complain(f"error: out of GPU memory: {str(error).splitlines()[0]}")
         return 1
     except KeyboardInterrupt:
-        print("main.py: interrupted", file=sys.stderr)
+        complain("interrupted")
         return 128 + signal.SIGINT
 
 

@@ -58,6 +58,8 @@ start_processes() {
         "${command[@]}" "$program" "$@" &
     else
         rm -f "$report"
+        # Ranks open it anew, to append; in a file this script must append, too.
+        [[ ! -f /proc/$$/fd/2 ]] || exec 2>> "/proc/$$/fd/2"
         RUN_STDERR=/proc/$$/fd/2 "${command[@]}" "$program" "$@" 2> "$report" &
     fi
     local child=$!
