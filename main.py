@@ -19,6 +19,9 @@ from runtime.files import set_aside
 from runtime.run import run_training
 from runtime.throughput import benchmark_evaluation, benchmark_training
 
+DIVERGED = 3
+"""Exit status of a run that diverged: a run all the same, that did not converge."""
+
 
 def benchmark(config: RunConfig, world: World) -> int:
     """Print a throughput and write it to ``--log_dir``."""
@@ -63,7 +66,7 @@ def train(config: RunConfig, world: World) -> int:
         return 0
     score = f": mean Dice {outcome.result.mean_dice:.4f}" if outcome.result else ""
     world.say(f"{outcome.status} after epoch {outcome.last_epoch}{score}")
-    return 1 if outcome.status == "diverged" else 0
+    return DIVERGED if outcome.status == "diverged" else 0
 
 
 def complain(sentence: str) -> None:

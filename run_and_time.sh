@@ -72,8 +72,8 @@ preflight=(env "PYTHONPATH=$root" "$PYTHON" -m runtime.preflight "${arguments[@]
 if [[ $mode == check ]]; then
     ((${#seeds[@]} == 0)) || preflight+=(--seeds "${seeds[@]}")
     exec "${preflight[@]}"
-elif [[ $MLPERF_DIVISION == closed && $NODE_RANK == 0 ]]; then
-    # Before the caches are dropped, since it looks at the data.
+elif [[ $MLPERF_DIVISION == closed && $NODE_RANK == 0 && -z $CACHES_CLEARED ]]; then
+    # Before the caches are dropped, since it looks at the data. A launcher that has dropped them has asked.
     "${preflight[@]}" --seeds "$SEED"
 fi
 

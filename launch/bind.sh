@@ -21,12 +21,12 @@ expand() {
     done
 }
 
-# NUMA node of each GPU, a line each in CUDA's order; -1 where it is not told
-nodes_of_gpus() {
-    local bus
-    nvidia-smi --query-gpu=pci.bus_id --format=csv,noheader 2> /dev/null | while read -r bus; do
+# UUID and NUMA node of each GPU, a line each in CUDA's order; -1 where the node is not told
+describe_gpus() {
+    local uuid bus
+    nvidia-smi --query-gpu=uuid,pci.bus_id --format=csv,noheader 2> /dev/null | while IFS=', ' read -r uuid bus; do
         bus=${bus,,}
-        cat "$sysfs/bus/pci/devices/${bus: -12}/numa_node" 2> /dev/null || echo -1
+        echo "$uuid $(cat "$sysfs/bus/pci/devices/${bus: -12}/numa_node" 2> /dev/null || echo -1)"
     done
 }
 
@@ -40,13 +40,20 @@ by_core() {
 }
 
 mapfile -t allowed < <(expand "$(taskset -pc $$ | sed 's/.*: //')" | by_core)
-mapfile -t gpus < <(nodes_of_gpus)
-if [[ ${CUDA_VISIBLE_DEVICES:-} =~ ^[0-9]+(,[0-9]+)*$ ]]; then
-    visible=()
-    for gpu in ${CUDA_VISIBLE_DEVICES//,/ }; do
-        visible+=("${gpus[gpu]:--1}")
+mapfile -t described < <(describe_gpus)
+gpus=("${described[@]##* }")
+if [[ -n ${CUDA_VISIBLE_DEVICES+set} ]]; then
+    # By number or by UUID, of which a beginning is enough; others (MIG) are not looked up.
+    gpus=()
+    for visible in ${CUDA_VISIBLE_DEVICES//,/ }; do
+        found=-1
+        for ((gpu = 0; gpu < ${#described[@]}; gpu++)); do
+            if [[ $visible == "$gpu" || ($visible == GPU-* && ${described[gpu]} == "$visible"*) ]]; then
+                found=${described[gpu]##* }
+            fi
+        done
+        gpus+=("$found")
     done
-    gpus=(${visible[@]+"${visible[@]}"})
 fi
 
 node=${gpus[rank]:--1}
@@ -76,7 +83,8 @@ command=(taskset -c "$cores")
 where=""
 if ((node >= 0)); then
     where=", NUMA node $node"
-    command -v numactl > /dev/null && command+=(numactl "--membind=$node")
+    # Not where a control group or a container forbids it.
+    ! numactl "--membind=$node" true 2> /dev/null || command+=(numactl "--membind=$node")
 fi
 echo "bind: local rank $rank on cores $cores$where"
 exec "${command[@]}" "$@"

@@ -22,14 +22,19 @@ launcher() {
     printf '%s\n' --no-python "$root/launch/bind.sh" "$root/launch/own_stderr.sh" "$PYTHON"
 }
 
+BIND_PORT='import socket, sys
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(("", int(sys.argv[1])))'
+
 check_address() {
     if ((NNODES > 1)) && [[ -z $MASTER_ADDR || -z $MASTER_PORT ]]; then
         fail "NNODES=$NNODES needs MASTER_ADDR and MASTER_PORT, where machine 0 can be reached"
     fi
     # Whoever has it would answer in our place, or nobody would.
     if [[ -n $MASTER_PORT && $NODE_RANK == 0 ]] && ((ranks > 1)); then
-        "$PYTHON" -c 'import socket, sys; socket.socket().bind(("", int(sys.argv[1])))' "$MASTER_PORT" 2> /dev/null \
-            || fail "MASTER_PORT $MASTER_PORT is in use on this machine, or no port: choose another"
+        # Connections of an earlier run that linger there do no harm.
+        "$PYTHON" -c "$BIND_PORT" "$MASTER_PORT" 2> /dev/null || fail "MASTER_PORT $MASTER_PORT is in use on this machine, or no port: choose another"
     fi
 }
 
@@ -82,6 +87,8 @@ start_processes() {
         local first
         first=$(first_failure "$report")
         echo "run_and_time.sh: error: ${first:-torchrun ended with status $status}; its report is in $report" >&2
+        # The rank's own status tells more than torchrun's.
+        [[ ! $first =~ status\ ([0-9]+)$ ]] || status=${BASH_REMATCH[1]}
         exit "$status"
     elif ((status != 0)); then
         exit "$status"

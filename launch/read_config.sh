@@ -19,7 +19,7 @@ read_config() {
     fi
     # A shell of its own, without this one's variables, tells what the file sets.
     # shellcheck disable=SC2016
-    found=$(env -i PATH="$PATH" bash --noprofile --norc -euc '
+    found=$(env -i PATH="$PATH" HOME="${HOME:-/}" USER="${USER:-}" bash --noprofile --norc -euc '
         before=$(compgen -v | sort)
         source "$1" >&2
         comm -13 <(echo "$before") <(compgen -v | sort)' bash "$file") || {

@@ -29,7 +29,12 @@ legal() {
 }
 
 run_once() {
-    (export "${known[@]}" && LOG_DIR=$LOGDIR/$1 CACHES_CLEARED=$3 exec "$launch/../run_and_time.sh" "$2")
+    export "${known[@]}"
+    LOG_DIR=$LOGDIR/$1 CACHES_CLEARED=$3 exec "$launch/../run_and_time.sh" "$2"
+}
+
+end_run() {
+    kill -TERM "$1" 2> /dev/null || true
 }
 
 compliance() {

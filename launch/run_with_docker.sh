@@ -27,15 +27,9 @@ inside=(DATASET_DIR=/data LOG_DIR=/results MLPERF_STAMP=/results/preflight.json 
 mapfile -t known < <(known_variables | grep -vxE 'DATASET_DIR|LOG_DIR|MLPERF_STAMP|PYTHON')
 
 stop_container() {
-    # docker exec hands no signals on; the run is asked to end, so that its log says so.
-    if docker exec "$container" pkill -TERM -f run_and_time.sh > /dev/null 2>&1; then
-        sleep "${STOP_SECONDS:-10}"
-    fi
     docker rm --force "$container" > /dev/null 2>&1 || true
 }
 trap stop_container EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
 
 gpus=()
 [[ $CONT_GPUS == none ]] || gpus=(--gpus "$CONT_GPUS")
@@ -77,11 +71,16 @@ run_once() {
     exec_inside "LOG_DIR=/results/$1" "CACHES_CLEARED=$3" -- ./run_and_time.sh "$2"
 }
 
+# docker exec hands no signals on. The run is asked in the container to end, so that its log says so; what has not
+# ended after a while ends with the container.
+end_run() {
+    docker exec "$container" pkill -TERM -f run_and_time.sh > /dev/null 2>&1 || true
+    { sleep "${STOP_SECONDS:-30}" && stop_container; } > /dev/null 2>&1 &
+}
+
 compliance() {
     docker exec --workdir "/results/$1" "$container" python3 -m mlperf_logging.compliance_checker --usage training \
         --ruleset "$MLPERF_RULESET" --log_output compliance.txt unet3d.log > /dev/null 2>&1
 }
 
-# In the background, so that a signal is heard at once.
-series &
-wait $!
+series

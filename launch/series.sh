@@ -5,11 +5,13 @@
 #   LOGDIR/result_<i>.txt  the log of a finished run, whatever it has reached
 #
 # A launcher defines
-#   drop_caches            prints yes or refused
-#   legal SEED...          status 0 if runs with these seeds are legal in the closed division
-#   run_once FOLDER SEED CACHES   one run with its LOG_DIR in FOLDER (run_<i>)
-#   compliance LOG REPORT  the official checker on FOLDER/unet3d.log, its report to FOLDER/compliance.txt
-# where paths are relative to LOGDIR. A series that was ended goes on with the runs that have no result.
+#   drop_caches                   prints yes or refused
+#   legal SEED...                 status 0 if runs with these seeds are legal in the closed division
+#   run_once FOLDER SEED CACHES   one run with its LOG_DIR in FOLDER (run_<i>), in place of this process
+#   end_run PID                   asks the run, which is process PID here, to end
+#   compliance FOLDER             the official checker on FOLDER/unet3d.log, its report to FOLDER/compliance.txt
+# where folders are in LOGDIR. A series that was ended goes on with the runs that have no result. A signal
+# ends the run under way and then the series, with 130 or 143. Only one series at a time may use a LOGDIR.
 
 launch=${launch:-$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)}
 # shellcheck source=launch/variables.sh
@@ -52,44 +54,89 @@ prepare_series() {
     mkdir -p "$LOGDIR" 2> /dev/null || stop "LOGDIR $LOGDIR cannot be made; set it to a folder that can be written to"
     [[ -w $LOGDIR ]] || stop "LOGDIR $LOGDIR cannot be written to; set it to a folder that can"
     LOGDIR=$(realpath "$LOGDIR")
+    exec {lock}> "$LOGDIR/.lock"
+    flock -n "$lock" || stop "another series of runs is writing to LOGDIR $LOGDIR: wait for it, or choose another"
     DATADIR=$(realpath "$DATADIR")
     choose_seeds
 }
 
+# The status with which a signal ends the series; empty as long as none has come
+ended=""
+child=""
+hear() {
+    ended=$1
+    [[ -z $child ]] || end_run "$child"
+}
+
+# finish_run FOLDER SEED CACHES: run_once in the background, so that a signal is heard at once; its status
+finish_run() {
+    local status writer out
+    exec {out}> >(tee -i "$LOGDIR/$1/output.txt")
+    writer=$!
+    run_once "$@" >&"$out" 2>&1 {out}>&- &
+    child=$!
+    exec {out}>&-
+    while true; do
+        status=0
+        wait "$child" || status=$?
+        kill -0 "$child" 2> /dev/null || break
+    done
+    child=""
+    wait "$writer" || true
+    return "$status"
+}
+
+# collect I SEED: the log of run I becomes its result
+collect() {
+    local log=$LOGDIR/run_$1/unet3d.log result=$LOGDIR/result_$1.txt
+    grep -q "\"key\": \"seed\", \"value\": $2," "$log" || stop "run $1: $log is not of a run with seed $2"
+    cp "$log" "$LOGDIR/.result_$1.tmp"
+    mv -n "$LOGDIR/.result_$1.tmp" "$result"
+    [[ ! -e $LOGDIR/.result_$1.tmp ]] || stop "run $1: $result has come from elsewhere meanwhile"
+}
+
 series() {
-    local i failed=0 seed folder status caches verdict left=()
+    local i failed=0 seed folder status caches verdict left=() coming=()
+    trap 'hear 130' INT
+    trap 'hear 143' TERM
     for ((i = 0; i < NEXP; i++)); do
+        folder=run_$i
         if [[ -e $LOGDIR/result_$i.txt ]]; then
             echo "run $i: result_$i.txt is there already"
-        else
-            left+=("$i")
+            continue
+        fi
+        left+=("$i")
+        coming+=("${seeds[i]}")
+        # An attempt that was ended stays beside the new one, under a name that is no run's.
+        if [[ -e $LOGDIR/$folder ]]; then
+            mv "$LOGDIR/$folder" "$LOGDIR/ended_$folder.$(date -r "$LOGDIR/$folder" +%Y%m%d-%H%M%S-%N)"
         fi
     done
     ((${#left[@]} > 0)) || return 0
     if [[ $MLPERF_DIVISION == closed ]]; then
-        legal "${seeds[@]}" || return
+        legal "${coming[@]}" || return
     fi
     for i in "${left[@]}"; do
         seed=${seeds[i]} folder=run_$i
         if grep -qxF "$seed" <(seeds_there); then
             stop "run $i: seed $seed is that of a result in $LOGDIR: give another one in SEEDS"
         fi
-        # An attempt that was ended stays beside the new one, under a name that is no run's.
-        if [[ -e $LOGDIR/$folder ]]; then
-            mv "$LOGDIR/$folder" "$LOGDIR/ended_$folder.$(date -r "$LOGDIR/$folder" +%Y%m%d-%H%M%S-%N)"
-        fi
         mkdir "$LOGDIR/$folder"
         caches=unknown
-        if [[ $CLEAR_CACHES == 1 ]]; then
-            caches=$(drop_caches)
+        [[ $CLEAR_CACHES != 1 ]] || caches=$(drop_caches)
+        if [[ $MLPERF_DIVISION == closed && $caches != yes ]]; then
+            stop "run $i: caches cannot be dropped, and the closed division wants that before each run:" \
+                "run as root, or let sudo do /sbin/sysctl vm.drop_caches=3 without a password"
         fi
+        [[ -z $ended ]] || break
         echo "run $i of 0 to $((NEXP - 1)): seed $seed, caches dropped: $caches"
         status=0
-        run_once "$folder" "$seed" "$caches" 2>&1 | tee "$LOGDIR/$folder/output.txt" || status=${PIPESTATUS[0]}
-        if ((status != 0)); then
+        finish_run "$folder" "$seed" "$caches" || status=$?
+        [[ -z $ended ]] || break
+        # 3 is a run that diverged: one that did not converge, which no other may replace.
+        if ((status != 0 && status != 3)); then
             failed=$((failed + 1))
             echo "run $i: FAILED with status $status, see $LOGDIR/$folder/output.txt" >&2
-            ((status < 128)) || break # a signal ends the series
             continue
         fi
         verdict="not asked for"
@@ -97,10 +144,12 @@ series() {
             verdict=passed
             compliance "$folder" || verdict="FAILED, see $LOGDIR/$folder/compliance.txt"
         fi
-        cp "$LOGDIR/$folder/unet3d.log" "$LOGDIR/.result_$i.tmp"
-        mv "$LOGDIR/.result_$i.tmp" "$LOGDIR/result_$i.txt"
+        collect "$i" "$seed"
         echo "run $i: finished, compliance checker: $verdict"
+        [[ -z $ended ]] || break
     done
-    echo "$((NEXP - failed)) of $NEXP runs have a result in $LOGDIR: python -m benchmark submission status $LOGDIR"
+    echo "$(find "$LOGDIR" -maxdepth 1 -name 'result_*.txt' | wc -l) of $NEXP runs have a result in $LOGDIR:" \
+        "python -m benchmark submission status $LOGDIR"
+    [[ -z $ended ]] || return "$ended"
     ((failed == 0))
 }

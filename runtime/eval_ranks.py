@@ -19,8 +19,8 @@ from runtime.distributed_utils import World, broadcast, launcher_address, unwrap
 from runtime.errors import RunError
 from runtime.inference import EvalResult
 
-_PATIENCE = timedelta(minutes=1)
-"""Between looks whether rank 0 is still there."""
+_PATIENCE = timedelta(seconds=1)
+"""How long a wait may be deaf to signals."""
 
 _STOP = "stop"
 
@@ -72,8 +72,7 @@ class Channel:
     def scores(self) -> EvalResult:
         """Rank 0: the scores of the network that was sent; waits for them.
 
-        Raises:
-            RunError: The evaluation ranks have ended.
+        An evaluation rank that has ended is noticed by its launcher, which ends this rank too.
         """
         if self._under_way is None:
             raise RuntimeError("no network was sent")

@@ -74,11 +74,7 @@ class Beside:
             self._receive(verdict)
 
     def finish(self, verdict: Verdict) -> None:
-        """See `Evaluations`.
-
-        Raises:
-            RunError: The evaluation ranks are gone.
-        """
+        """See `Evaluations`."""
         if self._under_way:
             self._receive(verdict)
 

@@ -3,6 +3,7 @@
 import time
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from typing import Any
 
 from pipelines import data_loader
 from pipelines.base import Position
@@ -11,7 +12,7 @@ from runtime import preflight
 from runtime.arguments import RunConfig
 from runtime.callbacks import Callback, CheckpointCallback, EvaluationCallback
 from runtime.checkpoint import prepare_checkpoint, read_checkpoint
-from runtime.distributed_utils import World, barrier, resolve_seed
+from runtime.distributed_utils import World, barrier, resolve_seed, unwrapped
 from runtime.eval_ranks import Channel, divide
 from runtime.evaluation import Beside, Elsewhere, Evaluations, InTurn
 from runtime.evaluation_run import evaluate_beside
@@ -59,7 +60,24 @@ def run_training(config: RunConfig, world: World) -> Outcome | None:
     model = session.model()
     log.weights_initialized(model)
     session.check(model, session.windows_shape)
-    state = session.state(model)
+    with closing(session.state(model)) as state:
+        return _run(session, world, channel, state, checkpoint, log, begin)
+
+
+def _run(
+    session: Session,
+    everybody: World,
+    channel: Channel | None,
+    state: TrainState,
+    checkpoint: dict[str, Any] | None,
+    log: RunLog,
+    begin: float,
+) -> Outcome:
+    """What is left to get ready since ``begin``, on time.monotonic, and what the clock sees.
+
+    ``everybody`` is all ranks, evaluation ranks among them.
+    """
+    config, world = session.config, session.world
     start = Start()
     if checkpoint and config.load_ckpt_path:
         start = restore(state, checkpoint, config.load_ckpt_path)
@@ -71,8 +89,8 @@ def run_training(config: RunConfig, world: World) -> Outcome | None:
     if config.untimed_warmup_steps:
         warm_up_training(session, state, config.untimed_warmup_steps)
         if not config.eval_ranks:
-            warm_up_evaluation(session, model)
-    barrier(world)
+            warm_up_evaluation(session, unwrapped(state.model))
+    barrier(everybody)
     check_init_time(config, time.monotonic() - begin)
     log.end("init_stop")
 
@@ -88,7 +106,7 @@ def run_training(config: RunConfig, world: World) -> Outcome | None:
     if outcome.status != "diverged" and not (start.step and outcome.last_epoch < start.epoch):
         for callback in callbacks:
             callback.on_fit_end(outcome.last_epoch, state)
-    barrier(world)
+    barrier(everybody)
     return outcome
 
 
@@ -122,7 +140,6 @@ def _train_on_data(
         callbacks.append(saving)
     position = Position(start.epoch, start.step * config.loader.ga_steps)
     with ExitStack() as stack:
-        stack.callback(state.close)
         loader = stack.enter_context(
             closing(data_loader.build(config.loader, session.shard, world.device, position))
         )

@@ -149,7 +149,7 @@ class Session:
             refresh = shadows.refresh if shadows else None
             graph = StepGraph(whole, optimizer, scaler, config.loader.ga_steps, recorder, refresh)
         return TrainState(
-            whole, self.loss(), optimizer, scaler, self.precision, config.loader.ga_steps, graph
+            whole, self.loss(), optimizer, scaler, self.precision, config.loader.ga_steps, graph, shadows
         )
 
     def evaluator(self, loader: EvalLoader) -> Evaluator:

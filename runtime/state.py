@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from model.convolutions import ShadowWeights
 from runtime.distributed_utils import unwrapped
 from runtime.precision import LossScaler, Precision
 from runtime.step_graph import StepGraph
@@ -23,6 +24,8 @@ class TrainState:
     ga_steps: int = 1
     graph: StepGraph | None = None
     """Replays the step on a GPU instead of launching its kernels one by one."""
+    shadows: ShadowWeights | None = None
+    """16-bit copies of the weights, which a replay does not look after when these change otherwise."""
 
     def close(self) -> None:
         """Give back the graph's memory; to call before the process group ends, and after the last step."""

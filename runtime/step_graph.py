@@ -157,6 +157,8 @@ def untouched(model: nn.Module, optimizer: Optimizer, scaler: LossScaler) -> Ite
     kept = [*model.parameters(), *model.buffers(), *_tensors(optimizer)]
     known = {id(tensor) for tensor in kept}
     values = [tensor.detach().clone() for tensor in kept]
+    # apex counts steps in plain numbers.
+    plain = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     scale = scaler.state_dict()
     gpus = {tensor.device for tensor in kept if tensor.is_cuda}
     with torch.random.fork_rng(gpus, device_type="cuda"):
@@ -169,6 +171,8 @@ def untouched(model: nn.Module, optimizer: Optimizer, scaler: LossScaler) -> Ite
                         tensor.zero_()
                 for tensor, value in zip(kept, values, strict=True):
                     tensor.copy_(value)
+            for group, before in zip(optimizer.param_groups, plain, strict=True):
+                group.update({k: v for k, v in before.items() if not isinstance(group[k], Tensor)})
             if scale:
                 scaler.load_state_dict(scale)
 

@@ -27,6 +27,8 @@ def warm_up_training(session: Session, state: TrainState, steps: int) -> None:
         batches = iter(loader)
         for _ in range(steps):
             train_step(state, batches)
+    if state.shadows:
+        state.shadows.refresh()
     _wait_for(device)
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-COMMANDS = ("docker", "srun", "scontrol", "sudo", "nvidia-smi", "taskset", "numactl", "stub-python")
+COMMANDS = ("docker", "srun", "scontrol", "sbatch", "sudo", "nvidia-smi", "taskset", "numactl", "stub-python")
 FOLDER = Path(os.environ.get("STUB_FOLDER", ""))
 LOG = (
     ':::MLLOG {"namespace": "", "time_ms": 1, "event_type": "POINT_IN_TIME", "key": "seed", "value": %s, '
@@ -22,12 +22,15 @@ def run(seed: str, log_dir: str) -> int:
     """One run of run_and_time.sh in a container, where LOGDIR is /results."""
     print(f"run of seed {seed} into {log_dir}", flush=True)
     if (FOLDER / "slow").exists():
-        time.sleep(30)
+        for _ in range(600):
+            if (FOLDER / "ended").exists():
+                return 143
+            time.sleep(0.05)
     if (FOLDER / "fail").exists() and seed in (FOLDER / "fail").read_text().split():
-        return 3
+        return 4
     folder = Path(os.environ["HOST_LOGDIR"]) / Path(log_dir).relative_to("/results")
     (folder / "unet3d.log").write_text(LOG % seed)
-    return 0
+    return 3 if (FOLDER / "diverge").exists() else 0
 
 
 def docker(words: list[str]) -> int:
@@ -41,7 +44,7 @@ def docker(words: list[str]) -> int:
         if words[at + 1] != "check":
             return run(words[at + 1], log_dir.removeprefix("LOG_DIR="))
     if words[0] == "exec" and "pkill" in words:
-        return 1
+        (FOLDER / "ended").touch()
     return 0
 
 
@@ -62,6 +65,8 @@ def main() -> int:
         return srun(words)
     if name == "scontrol":
         print("first-host\nsecond-host")
+    if name == "sbatch":
+        print(json.dumps(words))
     if name == "nvidia-smi":
         print((FOLDER / "gpus").read_text(), end="")
     if name == "taskset" and words[0] == "-pc":

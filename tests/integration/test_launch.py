@@ -67,8 +67,13 @@ def stubs(tmp_path: Path) -> Stubs:
     return Stubs(tmp_path, logdir, environment)
 
 
+DROPPING = os.access("/proc/sys/vm/drop_caches", os.W_OK)
+
+
 def docker_series(stubs: Stubs, **variables: str) -> subprocess.CompletedProcess[str]:
-    return stubs.run(LAUNCH / "run_with_docker.sh", "H200_1x8", **variables)
+    """A closed series where caches can be dropped, elsewhere an open one."""
+    division = {"MLPERF_DIVISION": "closed", "CLEAR_CACHES": "1"} if DROPPING else {"MLPERF_DIVISION": "open"}
+    return stubs.run(LAUNCH / "run_with_docker.sh", "H200_1x8", **(division | variables))
 
 
 def exec_words(stubs: Stubs, part: str) -> list[list[str]]:
@@ -128,7 +133,7 @@ def test_the_environment_wins_over_a_configuration(stubs: Stubs) -> None:
 
 
 def test_a_series_in_docker(stubs: Stubs) -> None:
-    done = docker_series(stubs, NEXP="3", SEEDS="5 6 7", CLEAR_CACHES="1")
+    done = docker_series(stubs, NEXP="3", SEEDS="5 6 7")
     assert done.returncode == 0, done.stderr
     calls = [call["words"] for call in stubs.calls("docker")]
     started = next(words for words in calls if words[0] == "run")
@@ -159,16 +164,43 @@ def test_a_series_goes_on_with_what_is_missing(stubs: Stubs) -> None:
     (stubs.folder / "fail").write_text("6")
     done = docker_series(stubs, NEXP="3", SEEDS="5 6 7")
     assert done.returncode == 1
-    assert "run 1: FAILED with status 3" in done.stderr
+    assert "run 1: FAILED with status 4" in done.stderr
     assert sorted(path.name for path in stubs.logdir.glob("result_*")) == ["result_0.txt", "result_2.txt"]
     (stubs.folder / "fail").unlink()
     (stubs.folder / "calls.jsonl").unlink()
     kept = (stubs.logdir / "result_0.txt").stat().st_mtime_ns
     done = docker_series(stubs, NEXP="3", SEEDS="5 6 7")
     assert done.returncode == 0, done.stderr
-    assert [words[-1] for words in exec_words(stubs, "./run_and_time.sh") if "check" not in words] == ["6"]
+    # Nor is it asked about what has a result: preflight would find its seed used.
+    asked = [words[-2:] for words in exec_words(stubs, "./run_and_time.sh")]
+    assert asked == [*([["check", "6"]] if DROPPING else []), ["./run_and_time.sh", "6"]]
     assert (stubs.logdir / "result_0.txt").stat().st_mtime_ns == kept
     assert len(list(stubs.logdir.glob("ended_run_1.*"))) == 1
+
+
+def test_a_run_that_diverged_is_a_result_and_no_other_takes_its_place(stubs: Stubs) -> None:
+    (stubs.folder / "diverge").touch()
+    done = docker_series(stubs, NEXP="1", SEEDS="5")
+    assert done.returncode == 0, done.stderr
+    assert (stubs.logdir / "result_0.txt").exists()
+
+
+def test_one_series_at_a_time(stubs: Stubs) -> None:
+    (stubs.folder / "slow").touch()
+    first = stubs.start(LAUNCH / "run_with_docker.sh", "cpu_phantom", NEXP="1", SEEDS="5")
+    wait_for_a_run(stubs)
+    second = docker_series(stubs, NEXP="1", SEEDS="6")
+    assert second.returncode == 1
+    assert "another series of runs is writing to LOGDIR" in second.stderr
+    (stubs.folder / "ended").touch()
+    first.communicate(timeout=30)
+
+
+def test_a_closed_series_wants_caches_to_be_dropped(stubs: Stubs) -> None:
+    done = docker_series(stubs, NEXP="1", SEEDS="5", MLPERF_DIVISION="closed", CLEAR_CACHES="0")
+    assert done.returncode == 1
+    assert "caches cannot be dropped, and the closed division wants that" in done.stderr
+    assert list(stubs.logdir.glob("result_*")) == []
 
 
 def test_seeds_are_drawn_apart_from_those_of_results(stubs: Stubs) -> None:
@@ -201,19 +233,39 @@ def test_wrong_settings_are_one_sentence(stubs: Stubs, variables: dict[str, str]
     assert exec_words(stubs, "exec") == []
 
 
-def test_a_signal_ends_the_series_and_its_container(stubs: Stubs) -> None:
+def wait_for_a_run(stubs: Stubs) -> None:
+    deadline = time.monotonic() + 30
+    while not any("check" not in words for words in exec_words(stubs, "./run_and_time.sh")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_the_series_and_its_container(
+    stubs: Stubs, number: signal.Signals, status: int
+) -> None:
     (stubs.folder / "slow").touch()
     series = stubs.start(LAUNCH / "run_with_docker.sh", "cpu_phantom", NEXP="3", SEEDS="5 6 7")
-    deadline = time.monotonic() + 30
-    while not exec_words(stubs, "./run_and_time.sh") and time.monotonic() < deadline:
-        time.sleep(0.05)
-    series.send_signal(signal.SIGTERM)
-    assert series.wait(timeout=20) == 143
+    wait_for_a_run(stubs)
+    series.send_signal(number)
+    out, _ = series.communicate(timeout=30)
+    assert series.returncode == status
+    assert "0 of 3 runs have a result" in out
     assert exec_words(stubs, "pkill")
-    assert exec_words(stubs, "rm")
+    assert len(exec_words(stubs, "./run_and_time.sh")) == 1
+    assert "rm" in {call["words"][0] for call in stubs.calls("docker")}
     assert list(stubs.logdir.glob("result_*")) == []
     (started,) = exec_words(stubs, "run")
     assert "--gpus" not in started
+
+
+def test_a_job_asks_for_what_its_configuration_needs(stubs: Stubs) -> None:
+    done = stubs.run(LAUNCH / "submit.sh", "H200_9x8", "--partition=big", NEXP="10")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == ["--nodes=9", "--time=200", "--partition=big", "launch/run.sub"]
+    done = stubs.run(LAUNCH / "submit.sh", "nothing")
+    assert done.returncode == 1
+    assert "nothing is no file and no configuration" in done.stderr
 
 
 def test_a_slurm_job(stubs: Stubs) -> None:
@@ -228,10 +280,11 @@ def test_a_slurm_job(stubs: Stubs) -> None:
     text = [" ".join(call["words"]) for call in calls]
     kinds = [
         "legal" if "check" in call["words"] else "clear" if "drop_caches" in one
-        else "run" if "SLURM_NODEID" in one else "checker"
+        else "run" if "SLURM_NODEID" in one else "checker" if "compliance_checker" in one else "image"
         for call, one in zip(calls, text, strict=True)
     ]  # fmt: skip
-    assert kinds == ["legal", "clear", "run", "checker", "clear", "run", "checker"]
+    series = ["clear", "run", "checker", "clear", "run", "checker"]
+    assert kinds == ["image", "legal", *series]
     for i, call in enumerate(call for call, kind in zip(calls, kinds, strict=True) if kind == "run"):
         assert {"--nodes=9", "--ntasks=9", "--ntasks-per-node=1"} <= set(call["words"])
         assert call["environment"] == {
@@ -269,7 +322,7 @@ def two_sockets(stubs: Stubs) -> None:
         folder = system / f"bus/pci/devices/0000:{gpu + 24:02x}:00.0"
         folder.mkdir(parents=True)
         (folder / "numa_node").write_text(f"{gpu // 4}\n")
-        lines.append(f"00000000:{gpu + 24:02X}:00.0\n")
+        lines.append(f"GPU-{gpu:04d}-5a, 00000000:{gpu + 24:02X}:00.0\n")
     (stubs.folder / "gpus").write_text("".join(lines))
 
 
@@ -283,6 +336,11 @@ def test_ranks_are_bound_near_their_gpus(stubs: Stubs) -> None:
     assert bound(stubs, 0, 1).startswith(
         "bind: local rank 0 on cores 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,32"
     )
+    stubs.environment["CUDA_VISIBLE_DEVICES"] = "GPU-0005,6"
+    assert bound(stubs, 0, 2).endswith("NUMA node 1")
+    stubs.environment["CUDA_VISIBLE_DEVICES"] = "MIG-1"
+    assert "NUMA" not in bound(stubs, 0, 2)
+    del stubs.environment["CUDA_VISIBLE_DEVICES"]
     (stubs.folder / "cores").write_text("0-3,16-17")
     assert bound(stubs, 1, 4) == "bind: local rank 1 on cores 1, NUMA node 0"
     assert bound(stubs, 7, 8) == "bind: local rank 7 is left unbound: 2 cores for 4 ranks"
@@ -294,12 +352,3 @@ def test_ranks_without_a_gpu_share_all_cores(stubs: Stubs) -> None:
     assert bound(stubs, 1, 2) == "bind: local rank 1 on cores 3,4"
     assert bound(stubs, 0, 1) == ""
     assert stubs.calls("numactl") == []
-
-
-@pytest.mark.skipif(
-    not os.access("/proc/sys/vm/drop_caches", os.W_OK), reason="caches cannot be dropped here"
-)
-def test_dropped_caches_are_said_to_be(stubs: Stubs) -> None:
-    docker_series(stubs, NEXP="1", SEEDS="5", CLEAR_CACHES="1")
-    (words,) = (words for words in exec_words(stubs, "./run_and_time.sh") if "check" not in words)
-    assert "CACHES_CLEARED=yes" in words

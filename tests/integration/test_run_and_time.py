@@ -182,3 +182,25 @@ def test_a_closed_run_is_judged_before_anything_else(cubes: Path, tmp_path: Path
     assert "--mlperf_division open" in done.stderr
     assert "STARTING" not in done.stdout
     assert not (tmp_path / "unet3d.log").exists()
+
+
+def test_a_signal_ends_a_bare_series(cubes: Path, tmp_path: Path) -> None:
+    series = {"DATADIR": str(cubes), "LOGDIR": str(tmp_path), "NEXP": "2", "SEEDS": "5 6"}
+    variables = {**SMALL_RUN, "MAX_EPOCHS": "5000", "PYTHON": sys.executable, **series}
+    launcher = subprocess.Popen(
+        [str(ROOT / "launch" / "run_bare.sh"), "cpu_phantom"], env=os.environ | variables,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    log, deadline = tmp_path / "run_0" / "unet3d.log", time.monotonic() + 120
+    while not log.exists() or '"eval_stop"' not in log.read_text():
+        assert launcher.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    launcher.send_signal(signal.SIGTERM)
+    out, _ = launcher.communicate(timeout=60)
+    assert launcher.returncode == 143
+    assert "0 of 2 runs have a result" in out
+    assert '"status": "aborted"' in log.read_text().splitlines()[-1]
+    assert "epoch 1: mean Dice" in (tmp_path / "run_0" / "output.txt").read_text()
+    assert not (tmp_path / "run_1").exists()
+    assert processes_naming(str(tmp_path)) == []

@@ -63,6 +63,27 @@ def test_training_begins_as_if_nothing_had_been(flags: tuple[str, ...]) -> None:
         assert torch.equal(a, b)
 
 
+def test_16_bit_copies_are_of_the_weights_again() -> None:
+    """A replayed CUDA graph reads them without looking whether the weights have changed since."""
+    session, state = started("--amp", "--amp_dtype", "bfloat16", "--shadow_weights", "--layout", "NDHWC")
+    warm_up_training(session, state, 2)
+    assert state.shadows
+    for master, copy in zip(state.shadows._masters, state.shadows._copies, strict=True):
+        assert torch.equal(copy, master.detach().to(copy.dtype))
+
+
+def test_steps_that_are_counted_in_plain_numbers_are_undone() -> None:
+    session, state = started()
+    state.optimizer.param_groups[0]["step"] = 5
+
+    def count(*arguments: object) -> None:
+        state.optimizer.param_groups[0]["step"] += 1
+
+    state.optimizer.register_step_post_hook(count)
+    warm_up_training(session, state, 2)
+    assert state.optimizer.param_groups[0]["step"] == 5
+
+
 def test_no_data_is_touched(tmp_path: Path) -> None:
     session, state = started("--loader", "dali", "--data_cache", "device")
     assert not session.config.loader.data_dir.exists()
