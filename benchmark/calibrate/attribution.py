@@ -22,8 +22,9 @@ from runtime.distributed_utils import World
 RELATIVE, ABSOLUTE_MS = 0.1, 2.0
 """What a part may be off: the larger of the two."""
 
-MOST_ATTEMPTS = 4
-"""At a trial that fails."""
+MOST_ATTEMPTS = 8
+"""At a trial that fails. Other work on the machine spoils one for seconds on end, and then several in a row;
+an instrument that is wrong is so in all of them."""
 
 _STEPS = 40
 _CASES = 8
