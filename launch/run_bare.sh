@@ -16,14 +16,6 @@ mapfile -t known < <(known_variables)
 export DATASET_DIR=$DATADIR
 : "${MLPERF_STAMP:=$LOGDIR/preflight.json}" "${MLPERF_CONTAINER:=none}"
 
-drop_caches() {
-    if sync && { echo 3 > /proc/sys/vm/drop_caches || sudo -n /sbin/sysctl -q vm.drop_caches=3; } 2> /dev/null; then
-        echo yes
-    else
-        echo refused
-    fi
-}
-
 legal() {
     (export "${known[@]}" && LOG_DIR=$LOGDIR "$launch/../run_and_time.sh" check "$@")
 }

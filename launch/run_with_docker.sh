@@ -55,14 +55,6 @@ exec_inside() {
     docker exec "${environment[@]}" "$container" "$@"
 }
 
-drop_caches() {
-    if sync && { echo 3 > /proc/sys/vm/drop_caches || sudo -n /sbin/sysctl -q vm.drop_caches=3; } 2> /dev/null; then
-        echo yes
-    else
-        echo refused
-    fi
-}
-
 legal() {
     exec_inside -- ./run_and_time.sh check "$@"
 }

@@ -5,13 +5,13 @@
 #   LOGDIR/result_<i>.txt  the log of a finished run, whatever it has reached
 #
 # A launcher defines
-#   drop_caches                   prints yes or refused
 #   legal SEED...                 status 0 if runs with these seeds are legal in the closed division
 #   run_once FOLDER SEED CACHES   one run with its LOG_DIR in FOLDER (run_<i>), in place of this process
 #   end_run PID                   asks the run, which is process PID here, to end
 #   compliance FOLDER             the official checker on FOLDER/unet3d.log, its report to FOLDER/compliance.txt
-# where folders are in LOGDIR. A series that was ended goes on with the runs that have no result. A signal
-# ends the run under way and then the series, with 130 or 143. Only one series at a time may use a LOGDIR.
+# where folders are in LOGDIR, and drop_caches, if the caches of this machine are not the ones to drop. A series that
+# was ended goes on with the runs that have no result. A signal ends the run under way and then the series, with
+# 130 or 143. Only one series at a time may use a LOGDIR.
 
 launch=${launch:-$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)}
 # shellcheck source=launch/variables.sh
@@ -20,6 +20,15 @@ source "$launch/variables.sh"
 stop() {
     echo "${0##*/}: error: $*" >&2
     exit 1
+}
+
+# Prints yes or refused
+drop_caches() {
+    if sync && { echo 3 > /proc/sys/vm/drop_caches || sudo -n /sbin/sysctl -q vm.drop_caches=3; } 2> /dev/null; then
+        echo yes
+    else
+        echo refused
+    fi
 }
 
 # Seeds that results have, a line each
