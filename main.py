@@ -2,9 +2,13 @@
 """Train (to a mean Dice of 0.908), evaluate or benchmark MLPerf U-Net3D; see ``main.py --help``."""
 
 import faulthandler
+import os
 import signal
 import sys
 from dataclasses import asdict
+
+# Before torch is loaded: it would tell in forty lines what one of ours says of a rank that is gone.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import torch
 
@@ -13,10 +17,12 @@ from benchmark.record import Record, write_record
 from pipelines.errors import DataError
 from runtime.arguments import RunConfig, parse_arguments
 from runtime.distributed_utils import World, join_world, local_rank_of_launcher
-from runtime.errors import RunError
+from runtime.errors import RunError, Stopped
 from runtime.evaluation_run import run_evaluation
 from runtime.files import set_aside
+from runtime.rank_watch import watched
 from runtime.run import run_training
+from runtime.signals import Signals
 from runtime.throughput import benchmark_evaluation, benchmark_training
 
 DIVERGED = 3
@@ -59,11 +65,11 @@ def evaluate(config: RunConfig, world: World) -> int:
     return 0
 
 
-def train(config: RunConfig, world: World) -> int:
+def train(config: RunConfig, world: World, signals: Signals) -> int:
     """Train, or evaluate beside it; fails only where the run diverged."""
-    outcome = run_training(config, world)
+    outcome = run_training(config, world, signals)
     if outcome is None:
-        return 0
+        return 128 + signals.received if signals.received else 0
     score = f": mean Dice {outcome.result.mean_dice:.4f}" if outcome.result else ""
     world.say(f"{outcome.status} after epoch {outcome.last_epoch}{score}")
     return DIVERGED if outcome.status == "diverged" else 0
@@ -74,29 +80,49 @@ def complain(sentence: str) -> None:
     sys.stderr.write(f"main.py: {sentence}\n")
 
 
-def terminate(signum: int, frame: object) -> None:
-    """Let SIGTERM unwind the run as Ctrl-C does, so that its log and its workers are closed."""
-    raise SystemExit(128 + signum)
+def act(config: RunConfig, signals: Signals) -> int:
+    """What the command line asks for, among all ranks."""
+    with join_world(config.local_rank) as world, watched(world, config.rank_timeout, signals):
+        if config.benchmark:
+            return benchmark(config, world)
+        if config.exec_mode == "train":
+            return train(config, world, signals)
+        return evaluate(config, world)
 
 
-def main() -> int:
-    """Run what the command line asks for; the exit status."""
-    signal.signal(signal.SIGTERM, terminate)
-    faulthandler.enable()  # a disk that fails under a mapped file kills, but not without a word
-    config = parse_arguments(local_rank=local_rank_of_launcher())
-    action = benchmark if config.benchmark else train if config.exec_mode == "train" else evaluate
+def status_of(config: RunConfig, signals: Signals) -> int:
+    """Run what the command line asks for; the exit status, with a sentence where it is not 0."""
     try:
-        with join_world(config.local_rank) as world:
-            return action(config, world)
+        return act(config, signals)
     except (DataError, RunError) as error:
         complain(f"error: {error}")
         return 1
     except torch.OutOfMemoryError as error:
         complain(f"error: out of GPU memory: {str(error).splitlines()[0]}")
         return 1
+    except Stopped as stopped:
+        nothing = "" if config.checkpoint.path else "; nothing was saved, for want of --save_ckpt_path"
+        complain(f"stopped by {signal.Signals(stopped.signal).name}{nothing}")
+        return 128 + stopped.signal
     except KeyboardInterrupt:
         complain("interrupted")
         return 128 + signal.SIGINT
+    except SystemExit:
+        if not signals.received:
+            raise
+        complain(f"ended by {signal.Signals(signals.received).name}")
+        return 128 + signals.received
+
+
+def main() -> int:
+    """Run; the exit status."""
+    signals = Signals()
+    signals.install()
+    faulthandler.enable()  # a disk that fails under a mapped file kills, but not without a word
+    config = parse_arguments(local_rank=local_rank_of_launcher())
+    status = status_of(config, signals)
+    signals.stand_down(status)
+    return status
 
 
 if __name__ == "__main__":

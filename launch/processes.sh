@@ -53,6 +53,7 @@ start_processes() {
         local share=$(($(nproc) / NPROC))
         export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((share > 0 ? share : 1))}"
     fi
+    export TORCHELASTIC_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 # of torchrun, which sends them on
     export CUDA_DEVICE_ORDER=PCI_BUS_ID # as nvidia-smi counts, and with it bind.sh
     [[ $BIND == 1 ]] || export BIND=0
     mapfile -t command < <(launcher)
@@ -71,18 +72,21 @@ start_processes() {
     set +m
     trap 'signal=INT; kill -INT "$child" 2> /dev/null || true' INT
     trap 'signal=TERM; kill -TERM "$child" 2> /dev/null || true' TERM
+    trap 'signal=USR1; kill -USR1 "$child" 2> /dev/null || true' USR1
     # wait returns at once when a signal comes
     while true; do
         status=0
         wait "$child" || status=$?
         kill -0 "$child" 2> /dev/null || break
     done
-    trap - INT TERM
+    trap - INT TERM USR1
     kill -KILL -- "-$child" 2> /dev/null || true # whoever is left of the group
     if [[ $signal == INT ]]; then
         exit 130
     elif [[ $signal == TERM ]]; then
         exit 143
+    elif [[ $signal == USR1 ]]; then
+        exit 138
     elif ((status != 0)) && ((ranks > 1)); then
         local first
         first=$(first_failure "$report")

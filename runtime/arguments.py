@@ -8,6 +8,7 @@ from pathlib import Path
 from model.unet3d import MLPERF_FILTERS
 from pipelines.config import LOADERS, LoaderConfig
 from preprocess.flags import OneSentenceParser
+from runtime.checkpoint_arguments import CheckpointConfig, add_checkpoint_flags, checkpoint_config
 from runtime.loader_arguments import add_pipeline_flags, loader_config, number
 from runtime.mlperf_arguments import MlperfConfig, add_mlperf_flags, mlperf_config
 from runtime.optimizers import OptimizerConfig
@@ -36,9 +37,11 @@ class RunConfig:
     """The last so many ranks evaluate and do not train."""
     untimed_warmup_steps: int
     log_dir: Path
-    save_ckpt_path: Path | None
-    save_every_steps: int | None
     load_ckpt_path: Path | None
+    """To evaluate; what training goes on from is ``checkpoint``'s."""
+    checkpoint: CheckpointConfig
+    rank_timeout: float
+    """Seconds without a sign of life after which a rank counts as hanging."""
     normalization: str
     activation: str
     filters: tuple[int, ...]
@@ -86,23 +89,15 @@ def add_run_flags(
     parser: argparse.ArgumentParser, local_rank: int = 0, loader: Callable[[str], str] = one_of_ours
 ) -> None:
     """Add the flags of a run, in the groups of the seed document; ``loader`` checks ``--loader``."""
-    add = parser.add_argument_group("Input/Output parameters").add_argument
+    files = parser.add_argument_group("Input/Output parameters")
+    add = files.add_argument
     add("--data_dir", type=Path, required=True, help="directory of the preprocessed case_*_x.npy and _y.npy")
     add("--log_dir", type=Path, default=Path("/tmp"), help="directory for the MLPerf log and benchmark.json")
-    add("--save_ckpt_path", type=Path, help="file to keep the latest and the best state in")
-    add(
-        "--load_ckpt_path",
-        type=Path,
-        help="checkpoint to evaluate (its best) or to go on training (its last)",
-    )
-    add(
-        "--save_every_steps", type=COUNT,
-        help="optimiser steps between checkpoints, beside those after evaluations and at the end",
-    )  # fmt: skip
     add(
         "--loader", default="pytorch", type=loader, metavar="{" + ",".join(LOADERS) + "}",
         help="data loader",
     )  # fmt: skip
+    add_checkpoint_flags(files)
     add("--local_rank", type=WHOLE, default=local_rank, help="rank on this machine, set by torchrun")
 
     add = parser.add_argument_group("Runtime parameters").add_argument
@@ -136,6 +131,10 @@ def add_run_flags(
     add(
         "--eval_ranks", type=WHOLE, default=0,
         help="so many ranks, the last ones, evaluate while the others train on",
+    )  # fmt: skip
+    add(
+        "--rank_timeout", type=number(float, 2.0), default=60.0,
+        help="seconds without a sign of life after which a rank counts as hanging, and all end",
     )  # fmt: skip
     add(
         "--untimed_warmup_steps", type=WHOLE, default=0,
@@ -222,24 +221,21 @@ def run_config(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> Ru
         "auto" in (flags.start_eval_at, flags.evaluate_every)
     ) and flags.start_eval_at != flags.evaluate_every:
         parser.error("--start_eval_at and --evaluate_every: both or neither must be auto")
-    if flags.benchmark and (flags.save_ckpt_path or flags.load_ckpt_path):
-        parser.error(
-            "--benchmark times fresh weights and keeps none: drop --save_ckpt_path and --load_ckpt_path"
-        )
     if flags.eval_ranks and (flags.benchmark or flags.exec_mode != "train"):
         parser.error("--eval_ranks is for training runs: drop it, or --benchmark and --exec_mode evaluate")
     if flags.eval_ranks and flags.normalization == "syncbatchnorm":
         parser.error("--eval_ranks: syncbatchnorm would wait for ranks that do not train; use batchnorm")
-    if flags.save_every_steps and not flags.save_ckpt_path:
-        parser.error("--save_every_steps needs --save_ckpt_path, the file to save to")
     evaluation = None
     if flags.start_eval_at != "auto":
         evaluation = EvaluationSchedule(start=flags.start_eval_at, every=flags.evaluate_every)
     own = {field: getattr(flags, field) for field in RunConfig.__dataclass_fields__ if hasattr(flags, field)}
+    if flags.exec_mode == "train":
+        own["load_ckpt_path"] = None
     own |= {
         "filters": tuple(flags.filters),
         "evaluation": evaluation,
         "loader": loader_config(parser, flags),
+        "checkpoint": checkpoint_config(parser, flags),
         "speed": speed_config(parser, flags),
         "mlperf": mlperf_config(flags),
         "optimizer": OptimizerConfig(

@@ -1,13 +1,12 @@
 """What happens around the training loop: progress, best scores, checkpoints, performance figures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from runtime.checkpoint import write_checkpoint
+from runtime.checkpoint_writer import CheckpointWriter
 from runtime.clock import StepClock
 from runtime.inference import EvalResult
 from runtime.state import TrainState, copied_to_host
@@ -26,11 +25,14 @@ class Callback:
     keeps_states = False
     """Whether `on_evaluation` needs the state that a score is of when training has gone on since."""
 
-    def on_step_end(self, epoch: int, step: int, state: TrainState) -> None:
-        """``step`` steps of ``epoch`` are done, and more are to come."""
-
     def on_epoch_end(self, epoch: int, train_loss: float) -> None:
         """An epoch's steps are done; ``train_loss`` is their mean over all ranks."""
+
+    def on_lost_loss(self, epoch: int, step: int, loss: float) -> None:
+        """Training has diverged: ``step`` of ``epoch`` is the first with a loss that is not finite."""
+
+    def on_scale_collapse(self, epoch: int, scale: float) -> None:
+        """Training has diverged: at the end of ``epoch`` the dynamic loss scale is below 1."""
 
     def on_evaluation(self, epoch: int, result: EvalResult, train_loss: float, state: States) -> None:
         """The evaluation after ``epoch`` is done, of ``state``, and its score is no diverged network's."""
@@ -56,63 +58,61 @@ class EvaluationCallback(Callback):
 
 
 class CheckpointCallback(Callback):
-    """Keeps the latest and the best state (by mean Dice) in one file.
+    """Keeps the latest and the best state (by mean Dice) in one file, written beside training.
 
-    The file is rewritten after each evaluation, at the end of training and, where asked for, in mid-epoch.
-    Its latest state never goes back, as that of an evaluation beside training would.
+    It is written after each evaluation, at the end of training, and whenever `save` is called. Its latest
+    state never goes back, as that of an evaluation beside training would.
     Keys are the reference's (``best_model_state_dict``, ``epoch``, ``mean_dice``, ... and ``seed``), with
-    ``last_epoch``, the ``last_step`` of the epoch after it, the scaler's state and ``stream`` added.
+    ``last_epoch``, the ``last_step`` of the epoch after it (all its steps, where the evaluation that follows
+    is not done), their ``last_losses``, the scaler's state and ``stream`` added.
 
     Args:
-        path: Where to write.
+        writer: Writes.
         seed: Seed of the run.
         best: The best part of the checkpoint that this run continues, empty for a new run.
         stream: What else decides about the run's samples.
-        every_steps: Steps between checkpoints; a border of epochs is passed over, the next step counts.
     """
 
     keeps_states = True
 
     def __init__(
         self,
-        path: Path,
+        writer: CheckpointWriter,
         seed: int,
         best: dict[str, Any] | None = None,
         *,
         stream: dict[str, str] | None = None,
-        every_steps: int | None = None,
     ) -> None:
-        self._path = path
+        self._writer = writer
         self._seed = seed
         self._best = best or {}
         self._stream = stream or {}
-        self._every_steps = every_steps
-        self._unsaved = 0
-        self._written = (0, 0)
+        self._taken = (0, 0)
 
-    def on_step_end(self, epoch: int, step: int, state: TrainState) -> None:
-        self._unsaved += 1
-        if self._every_steps and self._unsaved >= self._every_steps:
-            self._write(epoch - 1, state, step)
+    def save(self, epoch: int, state: States, step: int = 0, losses: Sequence[Sequence[float]] = ()) -> None:
+        """Save ``state`` as it is ``step`` steps after the end of ``epoch``; ``losses`` are these steps',
+        for each rank."""
+        last = copied_to_host(state.state_dicts("last"))
+        place = {"last_epoch": epoch, "last_step": step, "last_losses": [list(own) for own in losses]}
+        self._writer.write(self._best | last | place | {"seed": self._seed, "stream": self._stream})
+        self._taken = (epoch, step)
 
-    def on_epoch_end(self, epoch: int, train_loss: float) -> None:
-        self._unsaved += 1  # the epoch's last step
+    def say_saved(self) -> None:
+        """Wait until what was saved last is written, and say where; a failure is said by the writer."""
+        epoch, step = self._taken
+        self._writer.say_written(f"epoch {epoch + 1} after its step {step}" if step else f"epoch {epoch}")
 
     def on_evaluation(self, epoch: int, result: EvalResult, train_loss: float, state: States) -> None:
         if result.mean_dice > self._best.get("mean_dice", 0.0):
             scores = {"epoch": epoch, "train_loss": train_loss, **result.as_reference_metrics()}
             self._best = copied_to_host(state.state_dicts("best")) | scores
-        if (epoch, 0) >= self._written:
-            self._write(epoch, state)
+        if (epoch, 0) >= self._taken:
+            self.save(epoch, state)
 
     def on_fit_end(self, epoch: int, state: TrainState) -> None:
-        self._write(epoch, state)
-
-    def _write(self, epoch: int, state: States, step: int = 0) -> None:
-        last = state.state_dicts("last") | {"last_epoch": epoch, "last_step": step}
-        write_checkpoint(self._path, self._best | last | {"seed": self._seed, "stream": self._stream})
-        self._unsaved = 0
-        self._written = (epoch, step)
+        if (epoch, 0) != self._taken:
+            self.save(epoch, state)
+        self._writer.finish()
 
 
 @dataclass(frozen=True)

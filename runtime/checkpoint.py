@@ -1,13 +1,17 @@
 """Checkpoint files: written whole or not at all, read without running any code they may contain.
 
 One file holds the latest and the best state under the MLPerf reference's key names, so that its
-checkpoints load here; keys beginning with ``last_`` beyond the reference's own are ours.
+checkpoints load here; keys beginning with ``last_`` beyond the reference's own are ours. The file is a ZIP
+archive, as torch writes it, with a CRC-32 of every record, which is checked here and not by torch.
+
+Formats: 1 without, 2 with ``last_losses`` and a ``last_step`` that may be a whole epoch; both are read.
 """
 
 import contextlib
 import os
 import pickle
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +19,43 @@ import torch
 from torch import nn
 
 from runtime.errors import RunError
-from runtime.files import set_aside
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
-def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+class DamagedError(RunError):
+    """A file that may have been a checkpoint once, and cannot be read whole."""
+
+
+def temporary_name(path: Path) -> Path:
+    """Under which a checkpoint is written; what a killed run left there is of no use."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def write_checkpoint(
+    path: Path, content: dict[str, Any], before_rename: Sequence[tuple[Path, Path]] = ()
+) -> None:
     """Write ``content`` to ``path`` under a temporary name, flush it to disk and rename it.
 
+    Args:
+        path: Where to; a file that is there is replaced.
+        content: Tensors and plain values.
+        before_rename: Files to rename, (from, to), once the new one is whole; one that is absent is left out.
+
     Raises:
-        RunError: The file cannot be written; a file that was there before is untouched.
+        RunError: The file cannot be written; files that were there before are untouched.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_name(path)
     try:
         with temporary.open("wb") as file:
             torch.save({"format_version": FORMAT_VERSION, **content}, file)
             file.flush()
             os.fsync(file.fileno())
+        for old, new in before_rename:
+            with contextlib.suppress(FileNotFoundError):
+                old.replace(new)
         temporary.replace(path)
+        _flush_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch's archive writer raises RuntimeError on a full disk
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -43,53 +66,50 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
         ) from error
 
 
-def prepare_checkpoint(path: Path, *, keep: bool) -> None:
-    """Find out before training whether a checkpoint can be written to ``path``.
-
-    A file that is there already is another run's and is renamed to carry its time, unless ``keep`` says
-    that this run continues it.
-
-    Raises:
-        RunError: It cannot.
-    """
-    probe = path.with_name(f".{path.name}.tmp")
+def _flush_folder(folder: Path) -> None:
+    """Let renames survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-        if not keep:
-            set_aside(path)
-    except OSError as error:
-        raise RunError(
-            f"{path}: the checkpoint cannot be written ({error.strerror}); choose another --save_ckpt_path"
-        ) from error
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint of this program or of the MLPerf reference, in host memory.
 
     Raises:
-        RunError: The file is missing, damaged, not a checkpoint, of a newer format, or holds anything but
-            tensors and plain values (nothing else is ever unpickled).
+        DamagedError: It cannot be read whole, or holds anything but tensors and plain values (nothing else is
+            ever unpickled).
+        RunError: The file is missing, not a checkpoint, or of a newer format.
     """
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                record = archive.testzip()
+            if record:
+                raise DamagedError(f"{path}: the checkpoint is damaged (its {record}); use an earlier one")
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except RunError:
+        raise
     except FileNotFoundError as error:
-        raise RunError(f"{path}: no such checkpoint; check --load_ckpt_path") from error
-    except pickle.UnpicklingError as error:
         raise RunError(
-            f"{path}: not a checkpoint of tensors and plain values, and nothing else is loaded; check "
-            "--load_ckpt_path"
+            f"{path}: no such checkpoint; check --resume or --load_ckpt_path, and that all machines see it"
         ) from error
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path}: the checkpoint is damaged or unreadable; use an earlier one") from error
+    except pickle.UnpicklingError as error:  # also of a file of zeros, as a loss of power may leave
+        raise DamagedError(
+            f"{path}: not a checkpoint of tensors and plain values, and nothing else is loaded; check "
+            "--resume or --load_ckpt_path"
+        ) from error
+    except Exception as error:  # damaged archives and pickles raise whatever comes
+        raise DamagedError(f"{path}: the checkpoint is damaged or unreadable; use an earlier one") from error
     if not isinstance(content, dict) or not {"best_model_state_dict", "last_model_state_dict"} & set(content):
         raise RunError(
             f"{path}: holds neither best_model_state_dict nor last_model_state_dict, so it is no "
-            "checkpoint of U-Net3D training; check --load_ckpt_path"
+            "checkpoint of U-Net3D training; check --resume or --load_ckpt_path"
         )
     version = content.get("format_version", 0)
-    if version > FORMAT_VERSION:
+    if not isinstance(version, int) or version > FORMAT_VERSION:
         raise RunError(
             f"{path}: checkpoint format {version} is newer than this program's {FORMAT_VERSION}; update it"
         )

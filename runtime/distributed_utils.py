@@ -31,6 +31,8 @@ class World:
     """In which ``rank`` and ``size`` count; None: that of all processes."""
     quiet: bool = False
     """Whether somebody outside ``group`` speaks for all."""
+    control: dist.ProcessGroup | None = None
+    """The same ranks over Gloo, for words in host memory; None for a process alone."""
 
     @property
     def is_main(self) -> bool:
@@ -80,7 +82,7 @@ def join_world(local_rank: int) -> Iterator[World]:
     else:
         dist.init_process_group("gloo")
     try:
-        yield World(device, dist.get_rank(), size)
+        yield World(device, dist.get_rank(), size, control=dist.new_group(backend="gloo"))
     finally:
         dist.destroy_process_group()
 
@@ -111,7 +113,7 @@ class MachineRanks:
 
     def agree(self, make: Callable[[], _T]) -> _T:
         """What ``make`` returns on the first rank of each machine, on all ranks of that machine."""
-        machines = gather(_machine(), self._world)
+        machines = gather(this_machine(), self._world)
         first = machines.index(machines[self._world.rank])
         made: tuple[Any, str] = (None, "")
         if first == self._world.rank:
@@ -125,7 +127,7 @@ class MachineRanks:
         return cast(_T, value)
 
 
-def _machine() -> str:
+def this_machine() -> str:
     """The same for processes that can reach each other's memory: one boot, one namespace of processes."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{boot} {os.readlink('/proc/self/ns/pid')}"

@@ -141,13 +141,15 @@ def divide(world: World, eval_ranks: int) -> tuple[World, Channel | None]:
             f"--eval_ranks {eval_ranks} of {world.size} ranks leaves none to train; start more, or lower it"
         )
     evaluators = list(range(training, world.size))
-    groups = [dist.new_group(ranks) for ranks in (list(range(training)), evaluators, [0, *evaluators])]
+    trainers = list(range(training))
+    groups = [dist.new_group(ranks) for ranks in (trainers, evaluators, [0, *evaluators])]
     train_group, eval_group, exchange = groups
+    control = dist.new_group(trainers, backend="gloo")
     host, store = launcher_address(), None
     if world.is_main:
         store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
     port = broadcast(store.port if store else None, world)
-    place = World(world.device, world.rank, training, train_group)
+    place = World(world.device, world.rank, training, train_group, control=control if training > 1 else None)
     if world.rank >= training:
         store = dist.TCPStore(host, port, is_master=False)
         place = World(world.device, world.rank - training, eval_ranks, eval_group, quiet=True)

@@ -1,7 +1,9 @@
 """Sliding-window inference with the MLPerf reference's crop, pad and blending rules, and evaluation by it."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from model.ops.accumulate_windows import Backend, accumulate_windows
 from pipelines.base import EvalLoader, Volume
 from pipelines.windows import WindowPlan
 from runtime.distributed_utils import World, broadcast_buffers, gather, unwrapped
+from runtime.errors import Stopped
 from runtime.precision import Precision
 from runtime.window_weights import axis_sums, axis_weights
 
@@ -149,26 +152,42 @@ class Evaluator:
     backend: Backend = "reference"
     """Who adds up the windows."""
     verbose: bool = False
+    asked_to_stop: Callable[[], int] = lambda: 0
+    """The signal that asks this process to end, 0 for none; looked at before each batch of windows."""
 
     def __call__(self, model: nn.Module) -> EvalResult:
-        """Scores of ``model`` on every case, identical on all ranks and for any number of them."""
+        """Scores of ``model`` on every case, identical on all ranks and for any number of them.
+
+        Raises:
+            Stopped: A signal asked some rank to end; the evaluation is given up on all.
+        """
         # Without the DDP wrapper: ranks run different numbers of windows and must not wait for each other.
         model = unwrapped(model)
         broadcast_buffers(model, self.world)
         was_training = model.training
         model.eval()
         bar = tqdm(self.loader, desc="evaluation", disable=not (self.verbose and self.world.is_main))
-        with torch.inference_mode():
-            cases = {volume.case: self.score(model, volume) for volume in bar}
+        cases: dict[str, Tensor] = {}
+        with torch.inference_mode(), suppress(Stopped):
+            for volume in bar:
+                cases[volume.case] = self.score(partial(self._unless_stopped, model), volume)
         model.train(was_training)
         own = {case: numbers.tolist() for case, numbers in cases.items()}
         merged: dict[str, list[float]] = {}
-        for part in gather(own, self.world):
+        for part, signal in gather((own, self.asked_to_stop()), self.world):
+            if signal:
+                raise Stopped(signal)
             merged |= part
         # Summed in order of case names, so that the result does not depend on who evaluated what.
         numbers = torch.tensor([merged[case] for case in sorted(merged)], dtype=torch.float64)
         kidney, tumour, loss = numbers.mean(dim=0).tolist()
         return EvalResult(kidney, tumour, loss, len(merged))
+
+    def _unless_stopped(self, model: nn.Module, windows: Tensor) -> Tensor:
+        if signal := self.asked_to_stop():
+            raise Stopped(signal)
+        logits: Tensor = model(windows)
+        return logits
 
     def score(self, model: Callable[[Tensor], Tensor], volume: Volume) -> Tensor:
         """Kidney Dice, tumour Dice and loss of one volume, float64 and still on its device.

@@ -143,3 +143,9 @@ def step_waits(scaler: LossScaler, optimizer: Optimizer) -> bool:
     """
     dynamic = isinstance(scaler, torch.amp.GradScaler) and scaler.is_enabled()
     return dynamic and not is_fused(optimizer)
+
+
+def has_collapsed(scaler: LossScaler) -> bool:
+    """Whether a dynamic scale is below 1, from 65536: gradients overflow float16 without any scale, step
+    after step, and none of these is done. May wait for the device."""
+    return isinstance(scaler, torch.amp.GradScaler) and scaler.is_enabled() and scaler.get_scale() < 1

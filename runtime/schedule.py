@@ -58,6 +58,15 @@ def mlperf_evaluation(samples_per_epoch: int) -> EvaluationSchedule:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SaveEvery:
+    """How often a run saves, beside after evaluations and at its end."""
+
+    steps: int | None = None
+    epochs: int | None = None
+    minutes: float | None = None
+
+
 @dataclass(frozen=True)
 class Block:
     """Epochs trained without interruption; MLPerf logs training in such blocks."""

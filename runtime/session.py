@@ -1,6 +1,7 @@
 """The parts of a run, built from its configuration."""
 
 import os
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -152,8 +153,8 @@ class Session:
             whole, self.loss(), optimizer, scaler, self.precision, config.loader.ga_steps, graph, shadows
         )
 
-    def evaluator(self, loader: EvalLoader) -> Evaluator:
-        """Scores a model on the volumes of all ranks."""
+    def evaluator(self, loader: EvalLoader, asked_to_stop: Callable[[], int] = lambda: 0) -> Evaluator:
+        """Scores a model on the volumes of all ranks, unless it is ``asked_to_stop`` by a signal."""
         return Evaluator(
             loader=loader,
             loss_fn=self.loss(),
@@ -165,4 +166,5 @@ class Session:
             val_batch_size=self.config.speed.val_batch_size,
             backend="triton" if "triton" in (self.ops.norm, self.ops.loss) else "reference",
             verbose=self.config.verbose,
+            asked_to_stop=asked_to_stop,
         )

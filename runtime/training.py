@@ -14,11 +14,14 @@ from tqdm import tqdm
 
 from pipelines.base import Batch, TrainLoader
 from runtime.callbacks import Callback
-from runtime.distributed_utils import World, gradients_kept_local
+from runtime.distributed_utils import World, gather, gradients_kept_local
+from runtime.errors import Stopped
 from runtime.evaluation import Evaluations
 from runtime.inference import EvalResult
+from runtime.keeper import Keeper, Place
 from runtime.logging import RunLog
 from runtime.optimizers import set_learning_rate
+from runtime.precision import has_collapsed
 from runtime.schedule import EvaluationSchedule, LearningRate, blocks
 from runtime.state import TrainState
 from runtime.verdict import Verdict, agree
@@ -92,6 +95,8 @@ class TrainingPlan:
     first_epoch: int = 1
     first_step: int = 0
     """Steps of ``first_epoch`` that the run which this one continues has done."""
+    first_losses: Sequence[float] = ()
+    """Losses of these steps, on this rank; empty where the checkpoint does not tell."""
     best_dice: float = 0.0
     """Of the run that this one continues."""
 
@@ -113,24 +118,31 @@ def train(
     callbacks: Sequence[Callback],
     log: RunLog,
     world: World,
+    keeper: Keeper,
     verbose: bool = False,
 ) -> Outcome:
     """Train until the quality threshold, divergence or the last epoch.
 
     The batch stream runs through epochs and evaluations without stopping, so the loader keeps
-    prefetching. The loss is read once per epoch.
+    prefetching. The loss is read once per epoch, and where a checkpoint is saved.
+
+    Raises:
+        Stopped: A signal asked to; what was done is saved.
     """
+    last_epoch = plan.first_epoch - 1
+    if plan.best_dice >= plan.quality_threshold:
+        return Outcome("reached", last_epoch, None)
     steps = training_steps(
         state, iter(loader), plan.steps_per_epoch, plan.learning_rate, plan.first_epoch, plan.first_step
     )
     verdict = Verdict(plan.quality_threshold, callbacks, plan.best_dice)
-    last_epoch = plan.first_epoch - 1
+    settle = partial(evaluations.finish, verdict)
     for block in blocks(plan.first_epoch, plan.epochs, plan.evaluation):
         with log.block(block.epochs, plan.samples_per_epoch):
             begin, trained = time.perf_counter(), 0
             for last_epoch in block.epochs:
                 done = plan.first_step if last_epoch == plan.first_epoch else 0
-                losses = []
+                losses = list(torch.tensor(plan.first_losses, device=world.device)) if done else []
                 bar = tqdm(
                     islice(steps, plan.steps_per_epoch - done),
                     initial=done,
@@ -141,24 +153,39 @@ def train(
                 for step, step_loss in enumerate(bar, start=done + 1):
                     losses.append(step_loss)
                     evaluations.poll(verdict)
-                    if step < plan.steps_per_epoch:
-                        for callback in callbacks:
-                            callback.on_step_end(last_epoch, step, state)
-                trained += len(losses)
+                    place = Place(last_epoch, step, plan.steps_per_epoch, losses)
+                    keeper.after_step(place, state, settle)
+                trained += plan.steps_per_epoch - done
                 loss, status = agree(verdict, world, torch.stack(losses).mean())
                 for callback in callbacks:
                     callback.on_epoch_end(last_epoch, loss)
+                if not math.isfinite(loss) and (lost := _first_lost(losses, world)):
+                    for callback in callbacks:
+                        callback.on_lost_loss(
+                            last_epoch, plan.steps_per_epoch - len(losses) + lost[0], lost[1]
+                        )
                 if status or not math.isfinite(loss):
                     return Outcome(status or "diverged", last_epoch, verdict.result)
-            log.tracked_stats(
-                block.epochs[0],
-                trained * plan.samples_per_epoch / plan.steps_per_epoch / (time.perf_counter() - begin),
-                state.scaler.get_scale(),
-                plan.learning_rate.at(last_epoch),
-            )
+            rate = trained * plan.samples_per_epoch / plan.steps_per_epoch / (time.perf_counter() - begin)
+            scale = state.scaler.get_scale()
+            log.tracked_stats(block.epochs[0], rate, scale, plan.learning_rate.at(last_epoch))
+            if has_collapsed(state.scaler):
+                for callback in callbacks:
+                    callback.on_scale_collapse(last_epoch, scale)
+                return Outcome("diverged", last_epoch, verdict.result)
         if block.evaluates:
-            evaluations.due(state, last_epoch, last_epoch * plan.samples_per_epoch, loss, verdict)
+            try:
+                evaluations.due(state, last_epoch, last_epoch * plan.samples_per_epoch, loss, verdict)
+            except Stopped as stopped:
+                place = Place(last_epoch, plan.steps_per_epoch, plan.steps_per_epoch, losses)
+                keeper.stop(place, state, settle, stopped.signal)
             if status := agree(verdict, world)[1]:
                 return Outcome(status, last_epoch, verdict.result)
     evaluations.finish(verdict)
     return Outcome(agree(verdict, world)[1] or "unreached", last_epoch, verdict.result)
+
+
+def _first_lost(losses: Sequence[Tensor], world: World) -> tuple[int, float] | None:
+    """The first of these steps, from 1, whose loss is not finite on some rank, and that loss."""
+    own = next(((i, v) for i, loss in enumerate(losses, 1) if not math.isfinite(v := loss.item())), None)
+    return min((lost for lost in gather(own, world) if lost), default=None)

@@ -43,11 +43,12 @@ def _fixed_settings(config: RunConfig) -> Iterator[Finding]:
     yield Finding(
         rule="start",
         required="from initial weights",
-        found=f"from {config.load_ckpt_path}" if config.load_ckpt_path else "from initial weights",
-        state=State.OFF if config.load_ckpt_path else State.OK,
-        remedy="drop --load_ckpt_path: a run that goes on after another is no time to train",
+        found=f"--resume {config.checkpoint.resume}" if config.checkpoint.resume else "from initial weights",
+        state=State.OFF if config.checkpoint.resume else State.OK,
+        remedy="drop --resume or --load_ckpt_path: a run that goes on after another is no time to train",
         source="Run Results",
     )
+    yield _fixed("bad cases", "on_bad_case", "stop", loader.on_bad_case, "Data Set")
     yield _fixed("target", "quality_threshold", TARGET, config.quality_threshold, "Closed Division")
     yield _fixed("optimizer", "optimizer", "sgd", config.optimizer.name, _HYPERPARAMETERS)
     yield _fixed("oversampling", "oversampling", 0.4, loader.oversampling, _HYPERPARAMETERS)

@@ -20,9 +20,9 @@ NARROW = (
 
 SMALL = (
     "--filters", "4", "8", "--input_shape", "16", "16", "16", "--val_input_shape", "32", "32", "32",
-    "--num_workers", "1", "--evaluate_every", "1", "--start_eval_at", "1",
+    "--num_workers", "1", "--evaluate_every", "1", "--start_eval_at", "1", "--seed", "3",
 )  # fmt: skip
-"""A network that trains on `cubes` in milliseconds."""
+"""A network that trains on `cubes` in milliseconds, with a seed that does not diverge."""
 
 
 def python(*arguments: object, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:

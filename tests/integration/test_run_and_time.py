@@ -121,7 +121,8 @@ def started(tmp_path: Path, cubes: Path, **environment: str) -> subprocess.Popen
 
 
 @pytest.mark.parametrize(
-    ("number", "nproc", "status"), [(signal.SIGINT, "1", 130), (signal.SIGTERM, "2", 143)]
+    ("number", "nproc", "status"),
+    [(signal.SIGINT, "1", 130), (signal.SIGTERM, "2", 143), (signal.SIGUSR1, "2", 138)],
 )
 def test_a_signal_ends_the_run_and_all_that_it_started(
     cubes: Path, tmp_path: Path, number: signal.Signals, nproc: str, status: int

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from pipelines import data_loader  # noqa: E402
-from pipelines.base import Batch, Position, Shard, TrainLoader  # noqa: E402
+from pipelines.base import BadCase, Batch, Position, Shard, TrainLoader  # noqa: E402
 from pipelines.config import LoaderConfig  # noqa: E402
 
 TRACE, KILL_AT, FLAGS = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
@@ -40,6 +40,10 @@ class Traced:
                 hashes = (hashlib.sha256(tensor.contiguous().numpy()).hexdigest()[:16] for tensor in batch)
                 print(step.epoch, step.positions, step.cases, *hashes, file=trace, flush=True)
                 yield batch
+
+    @property
+    def bad_cases(self) -> tuple[BadCase, ...]:
+        return self._loader.bad_cases
 
     def close(self) -> None:
         self._loader.close()

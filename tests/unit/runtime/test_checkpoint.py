@@ -2,14 +2,17 @@
 
 import os
 import pickle
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model.unet3d import Unet3D
-from runtime.checkpoint import load_model, prepare_checkpoint, read_checkpoint, write_checkpoint
+from runtime.checkpoint import DamagedError, load_model, read_checkpoint, write_checkpoint
 from runtime.errors import RunError
 
 
@@ -18,9 +21,8 @@ def content(filters: tuple[int, ...] = (2, 4)) -> dict[str, Any]:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "ckpt.pth"
+    path = tmp_path / "ckpt.pth"
     original = content()
-    prepare_checkpoint(path, keep=False)
     write_checkpoint(path, original)
     found = read_checkpoint(path)
     assert found["seed"] == 3
@@ -48,27 +50,12 @@ def test_a_failed_write_keeps_the_old_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_another_runs_checkpoint_is_set_aside(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "ckpt.pth"
-    prepare_checkpoint(path, keep=False)
-    write_checkpoint(path, content())
-    prepare_checkpoint(path, keep=True)
-    assert [p.name for p in path.parent.iterdir()] == ["ckpt.pth"]
-    prepare_checkpoint(path, keep=False)
-    (aside,) = path.parent.iterdir()
-    assert aside.name != "ckpt.pth"
-    assert read_checkpoint(aside)["seed"] == 3
-
-
-def test_a_path_that_cannot_be_written_is_found_out_before_training(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(RunError, match="--save_ckpt_path"):
-        prepare_checkpoint(tmp_path / "file" / "ckpt.pth", keep=False)
-
-
 class Bomb:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, ("/nonexistent/bomb",)
+        return os.mkdir, (str(self.folder),)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +80,7 @@ def test_what_is_no_checkpoint_is_refused_in_one_sentence(tmp_path: Path, name: 
         write_checkpoint(path, content())
         path.write_bytes(path.read_bytes()[:-700])
     elif name == "malicious":
-        torch.save({"last_model_state_dict": Bomb()}, path, pickle_module=pickle)
+        torch.save({"last_model_state_dict": Bomb(tmp_path / "bomb")}, path, pickle_module=pickle)
     elif name == "other":
         torch.save({"weights": torch.zeros(1)}, path)
     elif name == "newer":
@@ -102,6 +89,46 @@ def test_what_is_no_checkpoint_is_refused_in_one_sentence(tmp_path: Path, name: 
         read_checkpoint(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "bomb").exists()
+
+
+def test_the_bomb_would_go_off(tmp_path: Path) -> None:
+    torch.save(Bomb(tmp_path / "bomb"), tmp_path / "bomb.pth", pickle_module=pickle)
+    torch.load(tmp_path / "bomb.pth", weights_only=False)
+    assert (tmp_path / "bomb").exists()
+
+
+def flattened(value: Any) -> Any:
+    """To compare with ==."""
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    return {k: flattened(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+@given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+@settings(max_examples=60)
+def test_a_flipped_bit_is_found_or_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, position: float, bit: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "flipped.pth"
+    write_checkpoint(path, content((2,)))
+    expected = flattened(read_checkpoint(path))
+    data = bytearray(path.read_bytes())
+    data[int(position * len(data))] ^= 1 << bit
+    path.write_bytes(data)
+    with suppress(RunError):
+        assert flattened(read_checkpoint(path)) == expected
+
+
+@given(length=st.floats(0, 1, exclude_max=True))
+@settings(max_examples=20)
+def test_a_torn_file_is_damaged(tmp_path_factory: pytest.TempPathFactory, length: float) -> None:
+    path = tmp_path_factory.getbasetemp() / "torn.pth"
+    write_checkpoint(path, content((2,)))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(length * len(data))])
+    with pytest.raises(DamagedError):
+        read_checkpoint(path)
 
 
 def test_a_misfit_names_the_first_difference_and_the_flag() -> None:

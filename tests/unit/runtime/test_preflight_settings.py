@@ -20,7 +20,8 @@ SHAPES = st.tuples(*[st.sampled_from((32, 64, 96, 128, 160))] * 3)
 CHANGES: dict[str, tuple[str, st.SearchStrategy[Any], Any]] = {
     "mode": ("exec_mode", st.just("evaluate"), None),
     "timing of steps": ("benchmark", st.just(True), None),
-    "start": ("load_ckpt_path", st.builds(Path, st.text("ab/.", min_size=1)), None),
+    "start": ("checkpoint.resume", st.just("auto") | st.builds(Path, st.text("ab/.", min_size=1)), None),
+    "bad cases": ("loader.on_bad_case", st.just("skip"), None),
     "target": ("quality_threshold", FRACTIONS, 0.908),
     "optimizer": ("optimizer.name", st.sampled_from(("adam", "lamb")), None),
     "oversampling": ("loader.oversampling", FRACTIONS, 0.4),

@@ -96,6 +96,11 @@ def test_a_run_goes_on_at_the_step_it_was_saved_at() -> None:
     start = restore(state(), saved, PATH)
     assert (start.epoch, start.step, start.stream) == (6, 3, {"data": "float32"})
     assert "stream" not in start.best
+    assert start.losses == ()
+    saved |= {"last_losses": [[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]]}
+    start = restore(state(), saved, PATH)
+    assert start.losses_of(1, 2) == (3.0, 4.0, 5.0)
+    assert start.losses_of(0, 1) == (2.0, 3.0, 4.0), "the mean over ranks is what counts"
     before = restore(state(), checkpoint(), PATH)
     assert (before.epoch, before.step, before.stream) == (6, 0, {}), "as older versions saved it"
 
@@ -118,3 +123,17 @@ def test_the_rest_of_an_epoch_needs_its_seed() -> None:
     assert with_seed_of({"seed": 5, "last_step": 2}, config, lambda text: None).seed == 5
     with pytest.raises(RunError, match="--seed 5 is not the continued run's 7, which was left in mid-epoch"):
         with_seed_of({"seed": 7, "last_step": 2}, config, lambda text: None)
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"last_step": "a"}, {"last_losses": [[1.0]], "last_step": 3}, {"stream": 5}, {"last_epoch": None},
+        {"last_optimizer_state_dict": {"state": {0: 5}, "param_groups": []}}, {"last_model_state_dict": 7},
+        {"last_optimizer_state_dict": {"state": {}, "param_groups": [{}]}},
+    ],
+)  # fmt: skip
+def test_a_state_nobody_wrote_is_one_sentence(spoilt: dict[str, Any]) -> None:
+    with pytest.raises(RunError, match=r"^c.pth: holds a state that no version of this program") as caught:
+        restore(state(), checkpoint() | spoilt, PATH)
+    assert "\n" not in str(caught.value)

@@ -1,10 +1,11 @@
 """The step and the loop on a network small enough to train in milliseconds."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,15 +14,19 @@ from torch import Tensor, nn
 from model.losses import DiceCELoss
 from model.unet3d import Unet3D
 from pipelines.base import Batch
-from runtime.callbacks import Callback, CheckpointCallback
+from runtime.callbacks import Callback, CheckpointCallback, States
 from runtime.checkpoint import read_checkpoint
+from runtime.checkpoint_writer import CheckpointWriter
 from runtime.distributed_utils import World
+from runtime.errors import Stopped
 from runtime.evaluation import InTurn
 from runtime.inference import EvalResult
+from runtime.keeper import Keeper, Place
 from runtime.logging import RunLog
 from runtime.optimizers import set_learning_rate
 from runtime.precision import Precision
-from runtime.schedule import EvaluationSchedule, LearningRate
+from runtime.schedule import EvaluationSchedule, LearningRate, SaveEvery
+from runtime.signals import Signals
 from runtime.state import TrainState
 from runtime.training import Outcome, TrainingPlan, train, train_step, training_steps
 
@@ -161,7 +166,8 @@ def run(
     callbacks: tuple[Callback, ...] = (),
     lr: float = 0.01,
     epochs: int = 7,
-    **start: int,
+    keeper: Keeper | None = None,
+    **start: Any,
 ) -> Outcome:
     plan = TrainingPlan(
         epochs=epochs,
@@ -173,7 +179,9 @@ def run(
         **start,
     )
     log = RunLog()
-    return train(build_state(), RandomBatches(), InTurn(Scores(*scores), log), plan, callbacks, log, WORLD)  # type: ignore[arg-type]
+    keeper = keeper or Keeper(WORLD, Signals())
+    evaluations = InTurn(Scores(*scores), log)  # type: ignore[arg-type]
+    return train(build_state(), RandomBatches(), evaluations, plan, callbacks, log, WORLD, keeper)  # type: ignore[arg-type]
 
 
 def test_training_evaluates_on_schedule_and_ends_with_the_last_epoch() -> None:
@@ -215,6 +223,10 @@ def test_a_loss_that_is_not_finite_is_divergence_before_any_evaluation() -> None
     assert recorder.events == [("epoch", 1)]
 
 
+def saving_to(path: Path, **stream: str) -> CheckpointCallback:
+    return CheckpointCallback(CheckpointWriter(path, 2, print), seed=11, stream=stream)
+
+
 def test_the_checkpoint_holds_the_best_and_the_latest(tmp_path: Path) -> None:
     path = tmp_path / "ckpt.pth"
     states: dict[int, dict[str, Tensor]] = {}
@@ -223,7 +235,8 @@ def test_the_checkpoint_holds_the_best_and_the_latest(tmp_path: Path) -> None:
         def on_evaluation(self, epoch: int, result: EvalResult, train_loss: float, state: TrainState) -> None:
             states[epoch] = {k: v.clone() for k, v in state.model.state_dict().items()}
 
-    run((0.2, 0.6, 0.4), (CheckpointCallback(path, seed=11), Witness()))
+    run((0.2, 0.6, 0.4), (saving := saving_to(path), Witness()))
+    saving.say_saved()
     checkpoint = read_checkpoint(path)
     assert checkpoint["seed"] == 11
     assert (checkpoint["epoch"], checkpoint["last_epoch"]) == (4, 6)
@@ -235,43 +248,133 @@ def test_the_checkpoint_holds_the_best_and_the_latest(tmp_path: Path) -> None:
         assert checkpoint[f"{prefix}_optimizer_state_dict"]["state"]
 
 
-def test_a_checkpoint_in_mid_epoch_says_where_to_go_on(tmp_path: Path) -> None:
-    path, state = tmp_path / "c.pth", build_state()
-    saving = CheckpointCallback(path, seed=1, stream={"data": "float32"}, every_steps=4)
+class Places(CheckpointCallback):
+    """Notes what is saved and does not write it."""
 
-    def places() -> list[tuple[int, int]]:
-        found = []
-        for epoch in (1, 2, 3):
-            for step in (1, 2, 3, 4):
-                path.unlink(missing_ok=True)
-                if step < 4:
-                    saving.on_step_end(epoch, step, state)
-                else:
-                    saving.on_epoch_end(epoch, 0.5)
-                if path.exists():
-                    checkpoint = read_checkpoint(path)
-                    assert checkpoint["stream"] == {"data": "float32"}
-                    found.append((checkpoint["last_epoch"], checkpoint["last_step"]))
-        return found
+    def __init__(self) -> None:
+        self.found: list[tuple[int, int, int]] = []
 
-    # Due at a border of epochs, which belongs to evaluations: one step later, and four steps from there.
-    assert places() == [(1, 1), (2, 1)]
+    def save(self, epoch: int, state: States, step: int = 0, losses: Sequence[Sequence[float]] = ()) -> None:
+        self.found.append((epoch, step, len(losses[0])))
+
+
+@pytest.mark.parametrize(
+    ("every", "expected"),
+    [
+        (SaveEvery(steps=4), [(1, 1, 1), (2, 2, 2), (3, 3, 3)]),
+        (SaveEvery(steps=3), [(0, 3, 3), (1, 3, 3), (2, 3, 3), (3, 3, 3)]),
+        (SaveEvery(epochs=2), [(1, 3, 3), (3, 3, 3)]),
+        (SaveEvery(epochs=2, steps=5), [(1, 2, 2), (1, 3, 3), (3, 2, 2), (3, 3, 3)]),
+        (SaveEvery(minutes=1e9), []),
+        (SaveEvery(), []),
+    ],
+)
+def test_checkpoints_come_when_they_are_due(every: SaveEvery, expected: list[tuple[int, int, int]]) -> None:
+    places = Places()
+    run((0.1, 0.2), epochs=4, keeper=Keeper(WORLD, Signals(), saves=True, saving=places, every=every))
+    assert places.found == expected
+
+
+def test_minutes_are_those_of_a_clock_that_does_not_jump(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(0, 10_000, 50))  # a step takes 50 s, with two looks at the clock where one is saved
+    monkeypatch.setattr("runtime.keeper.time.monotonic", lambda: next(now))
+    places = Places()
+    every = SaveEvery(minutes=2)
+    run((0.1,), epochs=2, keeper=Keeper(WORLD, Signals(), saves=True, saving=places, every=every))
+    assert places.found == [(0, 3, 3), (1, 3, 3)]
+
+
+def test_a_signal_ends_training_after_the_step_and_saves(tmp_path: Path) -> None:
+    signals, path = Signals(), tmp_path / "c.pth"
+
+    class Asking(Callback):
+        def on_epoch_end(self, epoch: int, train_loss: float) -> None:
+            signals.received = 15
+
+    keeper = Keeper(WORLD, signals, saves=True, saving=saving_to(path, data="float32"))
+    with pytest.raises(Stopped) as stopped:
+        run((), (Asking(),), keeper=keeper)
+    assert stopped.value.signal == 15
+    checkpoint = read_checkpoint(path)
+    assert (checkpoint["last_epoch"], checkpoint["last_step"]) == (1, 1)
+    assert checkpoint["stream"] == {"data": "float32"}
+
+
+def test_an_evaluation_that_was_given_up_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "c.pth"
+
+    class GivesUp(Scores):
+        def __call__(self, model: nn.Module) -> EvalResult:
+            raise Stopped(10)
+
+    keeper = Keeper(WORLD, Signals(), saves=True, saving=saving_to(path))
+    with monkeypatch.context() as patch:
+        patch.setitem(globals(), "Scores", GivesUp)
+        with pytest.raises(Stopped):
+            run((), keeper=keeper)
+    checkpoint = read_checkpoint(path)
+    assert (checkpoint["last_epoch"], checkpoint["last_step"]) == (1, 3)
+    recorder = Recorder()
+    run((0.1,), (recorder,), epochs=2, first_epoch=2, first_step=3, first_losses=checkpoint["last_losses"][0])
+    assert recorder.events == [("epoch", 2), ("evaluation", 2)]
+
+
+def test_a_run_that_had_reached_its_target_has_nothing_left_to_do() -> None:
+    outcome = run((), best_dice=0.95, first_epoch=4)
+    assert (outcome.status, outcome.last_epoch) == ("reached", 3)
 
 
 def test_a_first_epoch_can_be_the_rest_of_one() -> None:
     seen = []
 
-    class Witness(Callback):
-        def on_step_end(self, epoch: int, step: int, state: TrainState) -> None:
-            seen.append((epoch, step))
+    class Witness(Keeper):
+        def after_step(self, place: Place, state: TrainState, settle: Callable[[], None]) -> None:
+            seen.append((place.epoch, place.step))
 
-    run((0.2,), (Witness(),), epochs=2, first_epoch=2, first_step=1)
-    assert seen == [(2, 2)]
+    losses = []
+
+    class Loss(Callback):
+        def on_epoch_end(self, epoch: int, train_loss: float) -> None:
+            losses.append(train_loss)
+
+    start = {"first_epoch": 2, "first_step": 1, "first_losses": (100.0,)}
+    run((0.2,), (Loss(),), epochs=2, keeper=Witness(WORLD, Signals()), **start)
+    assert seen == [(2, 2), (2, 3)]
+    assert losses[0] > 33, "the loss of the step before counts"
+
+
+def test_the_first_lost_loss_is_named() -> None:
+    named = []
+
+    class Naming(Callback):
+        def on_lost_loss(self, epoch: int, step: int, loss: float) -> None:
+            named.append((epoch, step))
+
+    assert run((), (Naming(),), lr=math.inf).status == "diverged"
+    assert named == [(1, 2)], "the first step spoils the weights, and the second shows it"
+
+
+def test_a_loss_scale_that_collapses_is_divergence() -> None:
+    said = []
+
+    class Naming(Callback):
+        def on_scale_collapse(self, epoch: int, scale: float) -> None:
+            said.append((epoch, scale))
+
+    state = build_state(amp_dtype="float16")
+    state.scaler.load_state_dict(state.scaler.state_dict() | {"scale": 0.5})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "build_state", lambda: state)
+        outcome = run((), (Naming(),), epochs=1)
+    assert (outcome.status, said) == ("diverged", [(1, 0.5)])
 
 
 def test_a_diverged_evaluation_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "ckpt.pth"
-    assert run((0.5, 0.0), (CheckpointCallback(path, seed=1),)).status == "diverged"
+    assert run((0.5, 0.0), (saving := saving_to(path),)).status == "diverged"
+    saving.say_saved()
     assert read_checkpoint(path)["last_epoch"] == 2
 
 
