@@ -5,6 +5,7 @@ import faulthandler
 import os
 import signal
 import sys
+import time
 from dataclasses import asdict
 
 # Before torch is loaded: it would tell in forty lines what one of ours says of a rank that is gone.
@@ -13,6 +14,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 import torch
 
 from benchmark.dataset_identity import data_of
+from benchmark.disturbances import Disturbances
 from benchmark.record import Record, write_record
 from pipelines.errors import DataError
 from runtime.arguments import RunConfig, parse_arguments
@@ -32,8 +34,11 @@ DIVERGED = 3
 def benchmark(config: RunConfig, world: World) -> int:
     """Print a throughput and write it to ``--log_dir``."""
     measure = benchmark_training if config.exec_mode == "train" else benchmark_evaluation
+    disturbances, begin = Disturbances(world.device), time.monotonic()
+    disturbances.start()
     found = measure(config, world)
     if world.is_main:
+        disturbed = disturbances.stop(time.monotonic() - begin)
         path = config.log_dir / "benchmark.json"
         loader = config.loader
         reads = loader.loader != "synthetic"
@@ -42,14 +47,15 @@ def benchmark(config: RunConfig, world: World) -> int:
             suite=f"benchmark-{config.exec_mode}",
             command=sys.argv,
             config=asdict(config) | {"world_size": world.size, "device": str(world.device)},
-            results=found.values | data,
+            results=found.values | data | {"disturbances": disturbed},
         )
         try:
             set_aside(path)
             write_record(record, path)
         except OSError as error:
             raise RunError(f"{path} cannot be written ({error.strerror}); check --log_dir") from error
-        print(f"record: {path}", *found.lines, sep="\n", flush=True)
+        warnings = [f"warning: {sentence}" for sentence in disturbed]
+        print(f"record: {path}", *warnings, *found.lines, sep="\n", flush=True)
     if found.interrupted:
         raise KeyboardInterrupt
     return 0

@@ -10,6 +10,7 @@ told with their reason, under ``nvml_errors`` of `describe_gpu`.
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +27,9 @@ _REASONS = {
     0x100: "display_clock_setting",
 }
 """``nvmlClocksEventReasons`` of nvml.h."""
+
+_POLICIES = {0: "its power limit", 1: "heat", 2: "sync boost", 3: "the board's limit", 5: "reliability"}
+"""``nvmlPerfPolicyType_t`` of nvml.h, without low utilisation, which is no fault."""
 
 _COMPUTE_MODES = {0: "default", 1: "exclusive_thread", 2: "prohibited", 3: "exclusive_process"}
 """``nvmlComputeMode_t`` of nvml.h."""
@@ -73,7 +77,8 @@ def _supported(nvml: Any, question: Callable[[], Any]) -> Any:
         return None
 
 
-def _index(device: Device) -> int | None:
+def device_index(device: Device) -> int | None:
+    """Of a GPU, as torch counts; None for anything else."""
     if isinstance(device, torch.device):
         if device.type != "cuda":
             return None
@@ -166,6 +171,29 @@ def _other_processes(nvml: Any, handle: Any) -> list[dict[str, int | None]]:
     return [{"pid": pid, "memory_bytes": size} for pid, size in sorted(memory.items())]
 
 
+def slowed_seconds(index: int, nvml: Any = None) -> dict[str, float]:
+    """For how long torch's device ``index`` has been slowed down since its driver was loaded, by reason.
+
+    Empty where there is no NVML, or it cannot tell; a measurement is not lost for that.
+    """
+    nvml = nvml or import_nvml()
+    found: dict[str, float] = {}
+    try:
+        if not _opened(nvml):
+            return found
+        try:
+            handle = _handle(nvml, index)
+            for policy, name in _POLICIES.items():
+                told = _supported(nvml, partial(nvml.nvmlDeviceGetViolationStatus, handle, policy))
+                if told is not None:
+                    found[name] = told.violationTime / 1e9
+        finally:
+            nvml.nvmlShutdown()
+    except nvml.NVMLError:
+        return {}
+    return found
+
+
 class EnergyMeter:
     """Joules that a GPU takes between ``start`` and ``stop``, all its users together, by its own counter.
 
@@ -177,7 +205,7 @@ class EnergyMeter:
     """
 
     def __init__(self, device: Device, nvml: Any = None) -> None:
-        nvml, index = nvml or import_nvml(), _index(device)
+        nvml, index = nvml or import_nvml(), device_index(device)
         self._counter: Callable[[], int | None] = lambda: None
         self.error = ""
         """Why nothing can be told, where NVML failed: a measurement is not lost for it."""

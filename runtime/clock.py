@@ -16,6 +16,24 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+class SteadyClock:
+    """The time of day when it was made, and from there on what the monotonic clock adds.
+
+    The system's own may be set meanwhile, by a daemon or by hand: a time to train would be that much off.
+    """
+
+    def __init__(self) -> None:
+        self._made, self._made_steady = time.time(), time.monotonic()
+
+    def milliseconds(self) -> int:
+        """Since 1970."""
+        return int(1000 * (self._made + time.monotonic() - self._made_steady))
+
+    def set_by(self) -> float:
+        """Seconds by which the system's clock was set forward since, or slewed; negative: back."""
+        return time.time() - self._made - (time.monotonic() - self._made_steady)
+
+
 class StepClock:
     """Times a window of steps without stopping the device in between.
 

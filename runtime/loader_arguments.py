@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, get_args
 
+from pipelines.bad_cases import OnBadCase
 from pipelines.cases import Sharding
 from pipelines.config import DaliPlace, DataCache, ImageDtype, LoaderConfig, Reader
 from pipelines.errors import DataError
@@ -57,6 +58,11 @@ def add_pipeline_flags(group: Any) -> None:
     add(
         "--image_dtype", default="float32", choices=get_args(ImageDtype),
         help="dtype of the images in a batch; 16 bits go with --amp",
+    )  # fmt: skip
+    add(
+        "--on_bad_case", default="stop", choices=get_args(OnBadCase),
+        help="when a training case is unreadable, truncated, not finite or of unknown classes: stop; or let "
+        "the next case stand in for its samples, which are counted (not in MLPerf's closed division)",
     )  # fmt: skip
     add(
         "--loader_timeout", type=number(float, 0.0, above=True), default=120.0,

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from runtime.clock import SteadyClock
 from runtime.errors import RunError
 from runtime.files import set_aside
 from runtime.layer_names import initialized_layers
@@ -24,6 +25,7 @@ class RunLog:
     """Writes the events of one run; ``RunLog()`` without a path writes nothing (all ranks but 0).
 
     Nothing is written after ``run_stop``: that is when the clock stops, and training may take longer to.
+    Times are of a clock that nobody sets while the run lasts, see `SteadyClock`.
 
     Args:
         path: The log file. One that exists is from an earlier run and is renamed to carry its time, because
@@ -36,6 +38,7 @@ class RunLog:
 
     def __init__(self, path: Path | None = None, ruleset: str = MlperfConfig.ruleset) -> None:
         self._in_samples = in_samples(ruleset)
+        self.clock = SteadyClock()
         self._log: Any = None
         if path is None:
             return
@@ -56,7 +59,7 @@ class RunLog:
 
     def _write(self, kind: str, key: str, value: Any, metadata: dict[str, Any]) -> None:
         if self._log is not None:
-            getattr(self._log, kind)(key, value, metadata, stack_offset=3)
+            getattr(self._log, kind)(key, value, metadata, time_ms=self.clock.milliseconds(), stack_offset=3)
 
     def event(self, key: str, value: Any = None, **metadata: Any) -> None:
         """A point in time."""

@@ -31,6 +31,9 @@ from runtime.submission_log import check_init_time, log_submission
 from runtime.training import Outcome, TrainingPlan, train
 from runtime.warmup import warm_up_evaluation, warm_up_training
 
+_CLOCK_SET_S = 1.0
+"""A clock that was set by more is worth a warning: slewing changes it by 0.05 % at most."""
+
 
 def run_training(config: RunConfig, world: World, signals: Signals) -> Outcome | None:
     """Train as configured and log the run by MLPerf's rules; None on ranks that only evaluated.
@@ -130,6 +133,11 @@ class _Run:
                         callback.on_fit_end(outcome.last_epoch, state)
         finally:
             self.log.run_stop(status)
+        if abs(step := self.log.clock.set_by()) > _CLOCK_SET_S:
+            world.say(
+                f"warning: the system's clock was set by {step:+.1f} s during the run; times in the log are "
+                "those of a clock that was not"
+            )
         barrier(self.everybody)
         return outcome
 

@@ -102,6 +102,10 @@ def _of_run(run: RunFile, ruleset: str, rehearsal: bool) -> Iterator[Found]:
             "rehearsal",
             f"submission_platform is {platform}, expected a test run, which begins {TEST_PLATFORM!r}",
         )
+    if run.log.value("resumed") is not None:
+        yield "closed rules", "the run goes on after another, expected one that begins with initial weights"
+    if (case := run.log.value("bad_case")) is not None:
+        yield "closed rules", f"samples of {case} were replaced, expected the whole data set"
     if run.log.status not in ("success", "aborted"):
         yield "values", f"run_stop has the status {run.log.status}, expected success or aborted"
     unit = "samples" if in_samples(ruleset) else "epochs"

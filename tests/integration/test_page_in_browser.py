@@ -1,5 +1,6 @@
 """The page as a browser shows it: nothing goes wrong, nothing is cut off or covered, nothing is loaded."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -163,13 +164,59 @@ def test_dark_is_dark_and_print_is_light(page: Page, folder: Path) -> None:
     assert not page.complaints
 
 
+def evil(where: str) -> str:
+    """Markup that runs wherever it is not escaped: in an element, an attribute, a script or a comment."""
+    run = "window.ran = 1"
+    return (
+        f"{where}\"'><img src=x onerror='{run}'></script></svg>--><script>{run}</script><svg onload='{run}'>"
+    )
+
+
 def test_what_a_record_says_is_not_run(page: Page, tmp_path: Path) -> None:
-    evil = "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'>"
-    results = profile_results(steps=40) | {"description": evil, "loader": evil}
-    write_page([("a", record("profile", results, command=[evil]))], tmp_path / "page.html")
+    results = profile_results(steps=40)
+    results |= {name: evil(name) for name in ("description", "loader", "step", "device")}
+    results["dataset"] = {"case": evil("case_00003")}
+    results["findings"]["verdict"] |= {name: evil(name) for name in ("name", "sentence", "advice")}
+    environment = {"cpu": evil("machine"), evil("key"): "x", "gpus": [{"name": evil("gpu")}]}
+    config = {"notes": evil("note"), "loader": {"data_dir": evil("data_dir")}}
+    made = record("profile", results, command=[evil("command")], environment=environment, config=config)
+    write_page([(evil("label"), made)], tmp_path / "page.html")
     page.show(tmp_path / "page.html", DESKTOP)
-    assert page.evaluate("document.querySelector('main').textContent.includes('window.ran = 1')")
+    places = (
+        "description", "loader", "step", "device", "case_00003", "sentence", "advice", "machine", "key", "gpu",
+        "note", "data_dir",
+    )  # fmt: skip
+    check_literal(page, [evil(place)[1:] for place in places])  # a sentence begins with a capital
+    # A shell quotes the apostrophes of a command once more.
+    assert 'command"' in page.evaluate("document.querySelector('main').textContent")
+
+
+def test_what_a_sweep_says_is_not_run(page: Page, tmp_path: Path) -> None:
+    folder = tmp_path / "<img src=x onerror='window.ran = 1'>"
+    path = write_sweep(folder, steps=20)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["results"]["workers"] = [evil("remark")]
+    for point in content["results"]["points"]:
+        point["flags"]["loader"] += evil("flag")
+        point["reason"] = evil("reason") if point["status"] == "failed" else ""
+    path.write_text(json.dumps(content), encoding="utf-8")
+    write_page(find([folder, folder]), tmp_path / "page.html")
+    page.show(tmp_path / "page.html", PHONE)
+    check_literal(page, [folder.name, evil("remark")[1:], evil("flag"), evil("reason")])
+    drawn = "[...document.querySelectorAll('svg text')].some(t => t.textContent.includes('<img'))"
+    assert page.evaluate(drawn)
+
+
+def check_literal(page: Page, texts: list[str]) -> None:
+    """All of ``texts`` are there to read, and nothing of them became an element or ran."""
+    assert page.evaluate("document.documentElement.outerHTML.length") > 1000
+    shown = " ".join(page.evaluate("document.querySelector('main').textContent").split())
+    for text in texts:
+        assert text in shown
+    alien = "document.querySelectorAll('img, script, [onload], [onerror], iframe, object, base').length"
+    assert page.evaluate(alien) == 0
     assert page.evaluate("window.ran === undefined && document.images.length === 0")
+    assert len(page.requests) == 1
     assert not page.complaints
 
 

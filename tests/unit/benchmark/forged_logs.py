@@ -85,7 +85,7 @@ def forge(
         ),
     )
     clock = Clock()
-    with patch("mlperf_logging.mllog.mllog._current_time_ms", clock):
+    with patch("runtime.clock.SteadyClock.milliseconds", lambda steady: clock()):
         log = RunLog(path, ruleset)
         log.event("cache_clear", True)
         log.start("init_start")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmark import nvml as nvml_module
+from benchmark.disturbances import Disturbances
 from benchmark.environment import describe
 from benchmark.nvml import EnergyMeter, describe_gpu, import_nvml
 
@@ -42,6 +43,7 @@ class FakeNvml:
         self.open = 0
         self.uuids = {"GPU-aaaa": "first", "GPU-bbbb": "second"}
         self.reasons = 0x4 | 0x20
+        self.slowed = {0: 5_000_000_000, 1: 0, 2: 0, 3: 0, 5: 0}
         own, other = (
             SimpleNamespace(pid=os.getpid(), usedGpuMemory=5),
             SimpleNamespace(pid=7, usedGpuMemory=9),
@@ -70,6 +72,7 @@ class FakeNvml:
             "nvmlDeviceGetGraphicsRunningProcesses": lambda: [SimpleNamespace(pid=3, usedGpuMemory=None)],
             "nvmlDeviceGetMPSComputeRunningProcesses": list,
             "nvmlDeviceGetTotalEnergyConsumption": lambda: next(counter),
+            "nvmlDeviceGetViolationStatus": lambda policy: SimpleNamespace(violationTime=self.slowed[policy]),
         }
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -223,6 +226,28 @@ def test_what_is_no_gpu_has_neither(nvml: FakeNvml, device: Any) -> None:
     meter.start()
     assert meter.stop() is None
     assert nvml.open == 0
+
+
+def test_what_disturbs_a_gpu_is_told(nvml: FakeNvml) -> None:
+    disturbances = Disturbances(torch.device("cuda", 0), nvml)
+    disturbances.start()
+    nvml.slowed |= {0: 5_050_000_000, 1: 2_500_000_000}  # of which 50 ms by power are no word worth
+    assert disturbances.stop(10.0) == [
+        "the GPU was slowed down by heat for 2.5 of 10.0 s",
+        "the GPU was shared with process 3, 7",
+    ]
+    assert nvml.open == 0
+
+
+def test_what_nvml_cannot_tell_disturbs_nobody(nvml: FakeNvml) -> None:
+    nvml.failing["nvmlDeviceGetViolationStatus"] = FakeNvml.NVMLError_NotSupported
+    nvml.failing["nvmlDeviceGetComputeRunningProcesses"] = FakeNvml.NVMLError_Unknown
+    disturbances = Disturbances(torch.device("cuda", 0), nvml)
+    disturbances.start()
+    assert disturbances.stop(10.0) == []
+    on_cpu = Disturbances(torch.device("cpu"))
+    on_cpu.start()
+    assert on_cpu.stop(10.0) == []
 
 
 def test_the_names_are_those_of_the_installed_package() -> None:

@@ -83,6 +83,17 @@ def resumed(events: list[dict[str, Any]]) -> None:
             one["metadata"]["first_epoch_num"] += 40
 
 
+def event_before(key: str, content: Any) -> Change:
+    """One more, before the clock starts."""
+
+    def change(events: list[dict[str, Any]]) -> None:
+        start = first(events, "run_start")
+        other = {"key": key, "value": content, "event_type": "POINT_IN_TIME"}
+        events.insert(events.index(start), start | other)
+
+    return change
+
+
 def missed(events: list[dict[str, Any]]) -> None:
     events[-3]["value"] = 0.9
 
@@ -123,6 +134,8 @@ SPOILT: dict[str, tuple[str, Change, str]] = {
     "another overlap": ("closed rules", value("validation_overlap", 0.25), "is 0.25, expected 0.5"),
     "a dropped batch": ("closed rules", value("samples_per_epoch", 112), "112 samples per epoch at a global"),
     "a resumed run": ("closed rules", resumed, "starts at epoch 41, so that its time"),
+    "a run that says so": ("closed rules", event_before("resumed", {"epoch": 3}), "goes on after another"),
+    "a bad case": ("closed rules", event_before("bad_case", "case_00007"), "samples of case_00007 were repl"),
     "a false success": ("closed rules", missed, "claims success at a mean Dice of 0.9050, expected 0.908"),
     "a false failure": ("closed rules", metadata("run_stop", status="aborted"), "but its status is aborted"),
     "trained on": ("trained on", on_target_before, "and evaluates again in line"),

@@ -5,7 +5,7 @@ from itertools import islice
 import pytest
 import torch
 
-from runtime.clock import StepClock
+from runtime.clock import SteadyClock, StepClock
 
 CPU = torch.device("cpu")
 
@@ -62,3 +62,12 @@ def test_what_is_outside_the_window_does_not_count() -> None:
 def test_a_loader_that_ends_ends_the_watch_too() -> None:
     clock = StepClock(CPU)
     assert list(clock.watching(iter([1, 2]))) == [1, 2]
+
+
+def test_a_clock_that_is_set_moves_no_time_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    steady = SteadyClock()
+    day, since = time.time(), time.monotonic()
+    monkeypatch.setattr("runtime.clock.time.time", lambda: day - 3600)
+    monkeypatch.setattr("runtime.clock.time.monotonic", lambda: since + 5)
+    assert steady.milliseconds() == pytest.approx(1000 * (day + 5), abs=50)
+    assert steady.set_by() == pytest.approx(-3605, abs=0.05)
