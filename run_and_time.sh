@@ -60,6 +60,8 @@ arguments=(
 [[ -z $MLPERF_STAMP ]] || arguments+=(--mlperf_stamp "$MLPERF_STAMP")
 [[ -z $STATIC_LOSS_SCALE ]] || arguments+=(--static_loss_scale "$STATIC_LOSS_SCALE")
 [[ -z $SAVE_CKPT_PATH ]] || arguments+=(--save_ckpt_path "$SAVE_CKPT_PATH")
+[[ -z $SAVE_EVERY_MINUTES ]] || arguments+=(--save_every_minutes "$SAVE_EVERY_MINUTES")
+[[ -z $RESUME ]] || arguments+=(--resume "$RESUME")
 for switch in AMP INCLUDE_BACKGROUND RECOMPUTE_NORM SHADOW_WEIGHTS CUDA_GRAPH COMPILE CUDNN_BENCHMARK DDP_ONE_BUCKET; do
     [[ ${!switch} != 1 ]] || arguments+=("--${switch,,}")
 done

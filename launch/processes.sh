@@ -11,7 +11,7 @@ launcher() {
         printf '%s\n' "$root/launch/bind.sh" "$PYTHON"
         return
     fi
-    printf '%s\n' "$PYTHON" -m torch.distributed.run "--nproc_per_node=$NPROC"
+    printf '%s\n' "$PYTHON" -m torch.distributed.run "--nproc_per_node=$NPROC" "--max_restarts=$MAX_RESTARTS"
     if ((NNODES > 1)); then
         printf '%s\n' "--nnodes=$NNODES" "--node_rank=$NODE_RANK" "--master_addr=$MASTER_ADDR" "--master_port=$MASTER_PORT"
     elif [[ -n $MASTER_PORT ]]; then

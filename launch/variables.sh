@@ -86,6 +86,9 @@
 : "${DDP_GRADIENT_DTYPE:=float32}"
 : "${UNTIMED_WARMUP_STEPS:=0}"   # on synthetic data, before the clock, undone
 : "${SAVE_CKPT_PATH:=}"
+: "${SAVE_EVERY_MINUTES:=}"      # beside after evaluations
+: "${RESUME:=}"                  # auto, or a checkpoint: go on from there; no closed run
+: "${MAX_RESTARTS:=0}"           # of all ranks, when one has failed: with RESUME=auto they go on
 : "${EXTRA_PARAMS:=}"            # further flags of main.py, space separated
 
 # A series of runs, for the launchers

@@ -31,6 +31,7 @@ _GRACE_S = 5.0
 _HEARING_S = 3.0
 """How long a rank that fails waits for the others to hear why, and one that lost contact for the reason."""
 
+_BY_A_SIGNAL = "ended by a signal"
 _WITHOUT_A_WORD = "has ended without a word: it was killed, or ran out of memory"
 
 
@@ -202,9 +203,15 @@ def watched(world: World, timeout: float, signals: Signals) -> Iterator[None]:
     except Stopped:
         watch.stop()
         raise
-    except (KeyboardInterrupt, SystemExit):
-        watch.report("ended by a signal")
-        watch.stop()
+    except (KeyboardInterrupt, SystemExit) as ended:
+        with signals.heeded():
+            # A launcher sends it to those that a dead rank leaves behind.
+            first = watch.first_fault(2 * _BEAT_S)
+            if first is None:
+                watch.report(_BY_A_SIGNAL)
+            watch.stop()
+        if first is not None and first.reason != f"failed: {_BY_A_SIGNAL}":
+            raise RunError(first.sentence) from ended
         raise
     except Exception as error:
         with signals.heeded():
