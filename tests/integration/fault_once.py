@@ -1,7 +1,7 @@
 """``main.py``, one of whose ranks meets a fault once: ``fault_once.py FAULT RANK STEP FOLDER FLAGS...``
 
-FAULT is ``killed``, ``stopped`` or ``raises``; it comes after STEP steps. A file in FOLDER remembers that it
-has.
+FAULT is ``killed``, ``stopped``, ``asked`` (to end, by SIGTERM) or ``raises``; it comes after STEP steps. A
+file in FOLDER remembers that it has.
 """
 
 import os
@@ -19,13 +19,15 @@ from runtime import training  # noqa: E402
 
 FAULT, RANK, STEP, FOLDER, FLAGS = *sys.argv[1:3], int(sys.argv[3]), Path(sys.argv[4]), sys.argv[5:]
 
+SIGNALS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "asked": signal.SIGTERM}
+
 train_step, done = training.train_step, 0
 
 
 def meets() -> None:
     if FAULT == "raises":
         raise DataError("case_00001_x.npy is not what it was")
-    os.kill(os.getpid(), signal.SIGKILL if FAULT == "killed" else signal.SIGSTOP)
+    os.kill(os.getpid(), SIGNALS[FAULT])
 
 
 def faulty(*arguments: Any) -> Any:

@@ -1,6 +1,7 @@
 """An evaluation of several volumes, in batches of windows."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -10,6 +11,7 @@ from model.losses import DiceCELoss, DiceScore
 from model.unet3d import Unet3D
 from pipelines.base import Volume
 from runtime.distributed_utils import World
+from runtime.errors import Stopped
 from runtime.inference import Evaluator, sliding_window_inference
 from runtime.precision import Precision
 
@@ -77,3 +79,14 @@ def test_an_evaluation_does_not_depend_on_the_batch_size(backend: Literal["refer
 def test_an_evaluation_adds_windows_up_as_it_is_told() -> None:
     with pytest.raises(ValueError, match="backend must be reference or triton, found 'other'"):
         evaluator(1, "other")(Unet3D(1, 3, filters=(4, 8)))  # type: ignore[arg-type]
+
+
+def test_a_signal_gives_an_evaluation_up_in_the_midst_of_a_volume() -> None:
+    model, forwards = Unet3D(1, 3, filters=(4, 8)), []
+    model.register_forward_hook(lambda *ignored: forwards.append(1))
+    stopping = replace(evaluator(2), asked_to_stop=lambda: 15 if len(forwards) >= 2 else 0)
+    with pytest.raises(Stopped) as stopped:
+        stopping(model)
+    assert stopped.value.signal == 15
+    assert len(forwards) == 2
+    assert model.training
