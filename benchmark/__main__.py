@@ -8,14 +8,16 @@ from typing import NoReturn
 
 import torch
 
-from benchmark import compare, results_table, trace
+from benchmark import compare, replay, results_table, trace
 from benchmark.calibrate import command as calibrate
+from benchmark.chaos import command as chaos
 from benchmark.gpu_check import command as gpu_check
 from benchmark.mllog import command as mllog
 from benchmark.page import command as report
 from benchmark.peers import command as peers
 from benchmark.profile import command as profile
 from benchmark.scale import command as scale
+from benchmark.soak import command as soak
 from benchmark.step import command as step
 from benchmark.submission import command as submission
 from benchmark.sweep import command as sweep
@@ -30,12 +32,15 @@ COMMANDS = {
     "calibrate": calibrate,
     "report": report,
     "trace": trace,
+    "replay": replay,
     "mllog": mllog,
     "submission": submission,
     "scale": scale,
     "peers": peers,
     "step": step,
     "gpu-check": gpu_check,
+    "chaos": chaos,
+    "soak": soak,
     "results": results_table,
 }
 """Modules with a docstring, ``add_arguments(parser)`` and ``run(flags) -> exit status``."""

@@ -11,9 +11,15 @@ from typing import Any
 
 from benchmark.environment import ROOT, describe
 from pipelines.errors import DataError
+from preprocess.untrusted import is_shallow
 
 SCHEMA_VERSION = 1
 """Of the envelope and of the results in ``record_schema.json`` beside this file."""
+
+LARGEST = 1 << 28
+"""Bytes of a record; the times of a million steps are a twentieth of it."""
+LEVELS = 40
+"""Of lists and objects within each other."""
 
 _KINDS = {
     "suite": str, "command": list, "results": dict, "config": dict, "environment": dict, "date": str,
@@ -78,20 +84,28 @@ def write_record(record: Record, path: Path) -> None:
 def read_record(path: Path) -> Record:
     """Read what `write_record` wrote: ``path``, or the ``record.json`` of a folder.
 
+    Nothing in it is trusted but its form: texts may hold anything, and numbers may be infinite or no numbers.
+
     Raises:
-        DataError: Not a record, or one of another schema version.
+        DataError: Not a record, one of another schema version, or one that is too large or too deep.
         OSError: There is no such file.
     """
     if path.is_dir():
         path = path / "record.json"
+    with path.open("rb") as file:
+        text = file.read(LARGEST + 1)
+    if len(text) > LARGEST:
+        raise DataError(f"{path} is larger than {LARGEST >> 20} MiB, which no record is")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text.decode("utf-8"))
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path} is not JSON (line {error.lineno}: {error.msg}): was it cut short? measure again"
         ) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no text: expected the JSON that a benchmark wrote") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} holds a number or a list that no record has ({error})") from error
     if not isinstance(content, dict) or "schema_version" not in content:
         raise DataError(f"{path}: not a benchmark record: expected the JSON that a benchmark wrote")
     if (version := content["schema_version"]) != SCHEMA_VERSION:
@@ -105,4 +119,6 @@ def read_record(path: Path) -> Record:
             raise DataError(f"{path} {found}: was it edited? measure again")
     if unknown := content.keys() - _KINDS.keys():
         raise DataError(f"{path} has {', '.join(sorted(unknown))}, which no record has: was it edited?")
+    if not is_shallow(content, LEVELS):
+        raise DataError(f"{path} has lists in lists deeper than {LEVELS} levels, which no record has")
     return Record(**content)

@@ -4,7 +4,7 @@ The order is the MLPerf reference's: crop, flip, brightness, noise. All of it is
 choices are made in ``draw``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,17 +33,20 @@ def apply(
     augmentation: Augmentation,
     out_image: NDArray[np.float32],
     out_label: NDArray[np.uint8],
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Write the augmented patch into ``out_image`` (C-contiguous) and ``out_label``.
 
     All arrays are D x H x W and of equal shape; ``image`` is float32 or float16. The patch is read once and
     all three flips are part of that one copy; brightness and noise cost nothing where they were not drawn.
     The brightness factor is rounded to float32 before the product (the reference multiplies in float64 and
-    rounds after: at most one unit in the last place apart).
+    rounds after: at most one unit in the last place apart). ``check`` is called when the patch is written and
+    its values are still those of the volume; it may raise.
     """
     flipped = tuple(slice(None, None, -1 if flip else 1) for flip in augmentation.flips)
     copy(image[flipped], out_image)
     out_label[...] = label[flipped]
+    check()
     if augmentation.brightness != 1.0:
         np.multiply(out_image, np.float32(augmentation.brightness), out=out_image)
     if augmentation.noise_sigma != 0.0:

@@ -81,12 +81,30 @@ class Position:
 BEGINNING = Position()
 
 
+@dataclass(frozen=True)
+class BadCase:
+    """A case that could not be used, under ``--on_bad_case skip``."""
+
+    case: str
+    """``case_00003``."""
+    reason: str
+    """What was wrong with it when it was first met: one sentence, which names the file."""
+    samples: int
+    """Samples of this case that another case stands in for, on this rank. Their sum over all bad cases is the
+    number of samples replaced; 0 where it was only tried in place of another bad case."""
+
+
 class TrainLoader(Protocol):
     """Batches without end, so that prefetching does not stop at the border of an epoch."""
 
     @property
     def description(self) -> str:
         """What was chosen and where the data is kept, in a few words for the user."""
+        ...
+
+    @property
+    def bad_cases(self) -> tuple[BadCase, ...]:
+        """The bad cases met so far in batches handed out on this rank, in the order they were met."""
         ...
 
     bytes_read: int

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from pipelines.bad_cases import OnBadCase
 from pipelines.cases import LastBatch, Sharding
 from pipelines.draw import Brightness, Shape
 from pipelines.errors import DataError
@@ -65,6 +66,9 @@ class LoaderConfig:
     """How ``dali`` without a cache reads: windows; whole files; or whole files by GPUDirect Storage."""
     dali_device: DaliPlace = "auto"
     """Where ``dali`` augments; ``auto`` is the GPU where training is on one."""
+    on_bad_case: OnBadCase = "stop"
+    """What becomes of a training sample whose case cannot be read, or holds values that are not finite or
+    unknown classes: ``stop`` raises it; under ``skip`` the next case in the order of numbers stands in."""
     timeout: float = 120.0
     """Seconds after which a batch that does not come is an error."""
 
@@ -94,7 +98,7 @@ class LoaderConfig:
     def _check_choices(self) -> None:
         choices = {
             "image_dtype": ImageDtype, "sharding": Sharding, "data_cache": DataCache,
-            "cache_dtype": CacheDtype, "reader": Reader, "dali_device": DaliPlace,
+            "cache_dtype": CacheDtype, "reader": Reader, "dali_device": DaliPlace, "on_bad_case": OnBadCase,
         }  # fmt: skip
         for name, kind in choices.items():
             if getattr(self, name) not in get_args(kind):
@@ -111,6 +115,11 @@ class LoaderConfig:
         if self.data_cache != "none" and self.reader != "window":
             raise DataError(
                 f"--reader {self.reader} reads files again each time: use --data_cache none with it"
+            )
+        if self.on_bad_case == "skip" and self.reader != "window":
+            raise DataError(
+                f"--on_bad_case skip cannot replace what --reader {self.reader} reads in DALI itself: use "
+                "--reader window, or --on_bad_case stop"
             )
         if self.data_cache == "none" and self.cache_dtype != "stored":
             raise DataError("--cache_dtype goes with --data_cache host or device")

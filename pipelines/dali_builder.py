@@ -8,9 +8,13 @@ from pipelines.config import LoaderConfig
 from pipelines.dali_loader import DaliDevice, GraphConfig, check_dali
 from pipelines.dali_train_loader import DaliTrainLoader, slots_needed
 from pipelines.dataset import build_samples, schedule, split_cases
-from pipelines.device_volumes import DeviceVolumes
+from pipelines.device_volumes import DeviceVolumes, device_bytes
 from pipelines.errors import DataError
-from pipelines.fronts import FileFront, Front, PatchFront, VolumeFront
+from pipelines.file_front import FileFront
+from pipelines.fronts import Front
+from pipelines.patch_front import PatchFront
+from pipelines.room import check_room, dali_needs
+from pipelines.volume_front import VolumeFront
 from pipelines.volumes import FileVolumes
 
 _STEPS_PER_LIST = 1 << 14
@@ -45,14 +49,18 @@ def build_dali(config: LoaderConfig, shard: Shard, device: torch.device, start: 
         raise DataError("--reader gds needs --dali_device gpu, and so a CUDA device: use --reader file")
     steps = schedule(config, shard)
     cases = split_cases(config)[0]
-    files = FileVolumes(cases)
+    files = FileVolumes(cases, config.on_bad_case)
     samples = build_samples(config, shard, cases, files)
     threads = max(1, config.num_workers)
     ahead = threads * config.prefetch
+    own = cases_of(shard, len(cases), config.seed, config.sharding)
+    cached = device_bytes(files, own, config.cache_dtype) if config.data_cache == "device" else 0
+    slots = slots_needed(ahead) if config.reader == "window" and not cached else 0
+    needs = dali_needs(config, place, threads, slots, samples.dtype.itemsize, files.shapes, cached)
+    check_room(needs, samples.host_cache, shard.neighbours)
     front: Front
     image_dtype, stored = getattr(torch, config.image_dtype), files.dtype
     if config.data_cache == "device":
-        own = cases_of(shard, len(cases), config.seed, config.sharding)
         volumes = DeviceVolumes(files, own, config.cache_dtype, device)
         stored = volumes.dtype
         front = VolumeFront(samples, volumes, seed=config.seed, noise_in_graph=noise_in_graph)
@@ -70,7 +78,7 @@ def build_dali(config: LoaderConfig, shard: Shard, device: torch.device, start: 
         front = PatchFront(
             samples,
             batch_size=config.batch_size,
-            slots=slots_needed(ahead),
+            slots=slots,
             dtype=torch.float16 if stored == "float16" else torch.float32,
             seed=config.seed,
             page_lock=place == "gpu",

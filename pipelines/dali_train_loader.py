@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from pipelines.base import Batch, Observer, Position
+from pipelines.bad_cases import Ledger
+from pipelines.base import BadCase, Batch, Observer, Position
 from pipelines.cases import Schedule, Step
 from pipelines.dali_loader import QUEUE_DEPTH, GraphConfig
 from pipelines.device_buffers import static_batches
@@ -67,6 +68,12 @@ class DaliTrainLoader:
         )
         self.bytes_read = 0
         """Bytes asked from the operating system for the batches handed out so far, in whole pages."""
+        self._ledger = Ledger()
+
+    @property
+    def bad_cases(self) -> tuple[BadCase, ...]:
+        """See ``TrainLoader``."""
+        return self._ledger.cases
 
     def __len__(self) -> int:
         return self._schedule.steps_per_epoch
@@ -91,6 +98,7 @@ class DaliTrainLoader:
                         batch = self._outputs.take(self._pipeline)
                     plan, before, waited = mine.get(number), waited, mine.waited_s
                     self.bytes_read += plan.bytes_read
+                    self._ledger.add(plan.met)
                     if self.observer and plan.times:
                         transfer_s = 0.0 if self._device.type == "cpu" else None
                         self.observer(BatchTimes(plan.times, transfer_s, host_wait_s=waited - before))

@@ -1,8 +1,10 @@
 """Builds a loader by name: what the training loop asks this room for."""
 
+import itertools
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
@@ -12,9 +14,10 @@ from pipelines.dali_builder import build_dali, dali_noise
 from pipelines.dataset import build_samples, schedule, split_cases
 from pipelines.errors import DataError
 from pipelines.evaluation_loader import VolumeLoader, shard_cases
-from pipelines.pytorch_loader import PytorchTrainLoader
+from pipelines.pytorch_loader import PytorchTrainLoader, slots_needed
+from pipelines.room import check_room, pytorch_needs
 from pipelines.synthetic_loader import SyntheticTrainLoader, SyntheticVolumeLoader
-from pipelines.volumes import FileVolumes, open_case
+from pipelines.volumes import FileVolumes
 
 
 def build(
@@ -43,11 +46,45 @@ def fingerprint(config: LoaderConfig, shard: Shard, device: torch.device) -> dic
         return found | {"data": "synthetic"}
     cases = split_cases(config)[0]
     listed = zlib.crc32(" ".join(case.name for case in cases).encode())
-    found["data"] = f"{len(cases)} cases ({listed:08x}) as {open_case(cases[0])[0].dtype}"
+    dtype = FileVolumes(cases, config.on_bad_case).dtype
+    found["data"] = f"{len(cases)} cases ({listed:08x}) as {dtype}"
     if config.sharding == "static":
         # Which samples share a step depends on more than their number there.
         found |= {"ranks": str(shard.world_size), "batch_size": str(config.batch_size)}
     return found
+
+
+class Sample(NamedTuple):
+    """A training sample as it is scheduled; under ``--on_bad_case skip`` another case may stand in for it."""
+
+    index: int  # type: ignore[assignment]  # a tuple's method of that name is not missed
+    """Its place in the global order of the epoch: with seed and epoch, what its draw depends on."""
+    case: str
+    """``case_00003``."""
+
+
+def samples_of(config: LoaderConfig, shard: Shard, epoch: int, step: int) -> tuple[Sample, ...]:
+    """The samples that all ranks together consume in optimiser step ``step`` of ``epoch``, both counted from
+    1, in the order of their places; none of a synthetic loader.
+
+    Raises DataError if an epoch has no such step.
+    """
+    if config.loader == "synthetic":
+        return ()
+    steps = schedule(config, shard)
+    per_epoch = steps.steps_per_epoch // config.ga_steps
+    if not 1 <= step <= per_epoch:
+        raise DataError(f"step {step} is not one of an epoch's {per_epoch} steps: other settings?")
+    cases = split_cases(config)[0]
+    start = Position(epoch, (step - 1) * config.ga_steps)
+    ranks = (replace(steps, shard=replace(shard, rank=rank)) for rank in range(shard.world_size))
+    found = [
+        Sample(index, cases[case].name)
+        for of_rank in ranks
+        for part in itertools.islice(of_rank.steps(start), config.ga_steps)
+        for index, case in zip(part.positions, part.cases, strict=True)
+    ]
+    return tuple(sorted(found))
 
 
 @dataclass(frozen=True)
@@ -61,8 +98,11 @@ class Builder:
 def _pytorch_train(config: LoaderConfig, shard: Shard, device: torch.device, start: Position) -> TrainLoader:
     steps = schedule(config, shard)
     cases = split_cases(config)[0]
+    samples = build_samples(config, shard, cases, FileVolumes(cases, config.on_bad_case))
+    slots = slots_needed(config.num_workers, config.prefetch)
+    check_room(pytorch_needs(config, slots), samples.host_cache, shard.neighbours)
     return PytorchTrainLoader(
-        build_samples(config, shard, cases, FileVolumes(cases)),
+        samples,
         steps,
         device,
         num_workers=config.num_workers,

@@ -1,11 +1,12 @@
 """The data set that a configuration names: its cases, their schedule, and the samples made of them."""
 
 from pipelines.base import Shard
-from pipelines.cases import Case, Schedule, find_cases, split
+from pipelines.cases import Case, Schedule, cases_of, find_cases, split
 from pipelines.config import LoaderConfig
 from pipelines.draw import DrawConfig
+from pipelines.host_volumes import HostVolumes
 from pipelines.samples import Samples
-from pipelines.volumes import FileVolumes, HostVolumes, Volumes
+from pipelines.volumes import FileVolumes, Volumes
 from preprocess.spec import EVAL_SAMPLES, TRAIN_SAMPLES, evaluation_ids
 
 
@@ -43,4 +44,5 @@ def build_samples(config: LoaderConfig, shard: Shard, cases: tuple[Case, ...], f
     draw_config = DrawConfig(
         patch_shape=config.input_shape, oversampling=config.oversampling, brightness=config.brightness
     )
-    return Samples(cases, volumes, draw_config, config.seed, shard.neighbours)
+    own = cases_of(shard, len(cases), config.seed, config.sharding)
+    return Samples(cases, volumes, draw_config, config.seed, shard.neighbours, config.on_bad_case, own)

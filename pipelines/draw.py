@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import DataError
+from pipelines.errors import CaseError, DataError
 
 _T = TypeVar("_T")
 
@@ -131,7 +131,7 @@ def draw(
     """What happens to the sample at place ``sample`` in the global order of ``epoch``.
 
     ``boxes`` is called only where the crop is drawn to be foreground-biased. A case without foreground is
-    then cropped without bias (the reference would fail on it). Raises DataError if the patch does not fit.
+    then cropped without bias (the reference would fail on it). Raises CaseError if the patch does not fit.
     """
     check_fit(config.patch_shape, volume_shape)
     words = random_bits(seed, epoch, Stream.SAMPLE, sample, len(Slot))
@@ -153,9 +153,9 @@ def noise_key(seed: int, epoch: int) -> int:
 
 
 def check_fit(patch_shape: Shape, volume_shape: Shape) -> None:
-    """Raise DataError if a patch is larger than the volume along an axis."""
+    """Raise CaseError if a patch is larger than the volume along an axis."""
     if any(p > s for p, s in zip(patch_shape, volume_shape, strict=True)):
-        raise DataError(
+        raise CaseError(
             f"a patch of {patch_shape} voxels does not fit a volume of {volume_shape}: "
             "lower --input_shape, or preprocess the case again (it pads to at least 128^3)"
         )

@@ -1,4 +1,4 @@
-"""The one error of this room."""
+"""The errors of this room."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +12,15 @@ class DataError(ValueError):
     """
 
 
+class CaseError(DataError):
+    """The fault is one case's, so that a run can go on without it: see ``--on_bad_case``."""
+
+
 @contextmanager
 def naming(what: object) -> Iterator[None]:
-    """Put ``what``, the file or case at fault, in front of the message of a DataError raised inside."""
+    """Put ``what``, the file or case at fault, in front of the message of a DataError raised inside; a
+    CaseError stays one."""
     try:
         yield
     except DataError as error:
-        raise DataError(f"{what}: {error}") from error
+        raise type(error)(f"{what}: {error}") from error

@@ -10,6 +10,7 @@ from pipelines.cases import Case, balance
 from pipelines.device_buffers import on
 from pipelines.draw import Shape
 from pipelines.errors import naming
+from pipelines.finite import check_finite
 from pipelines.foreground import check_classes
 from pipelines.planner import Planner
 from pipelines.slots import Layout, with_layout
@@ -32,7 +33,8 @@ class VolumeLoader:
     While a volume is used, the next one is read and, on CUDA, brought to the device from page-locked memory
     on a stream of its own; use a volume on the stream that was current when it was asked for. Raises
     DataError as ``MappedVolume`` does (of headers at once, since an evaluation may come hours later), for
-    labels beyond MLPerf's classes, and for a volume that takes longer than ``timeout`` seconds.
+    labels beyond MLPerf's classes, images that are not finite, and for a volume that takes longer than
+    ``timeout`` seconds: scores over fewer cases would be no scores, so none is ever skipped.
     """
 
     def __init__(self, cases: Sequence[Case], device: torch.device, layout: Layout, timeout: float) -> None:
@@ -77,6 +79,7 @@ class VolumeLoader:
         copy(label.whole()[0], labels.numpy()[0, 0])
         with naming(case.label):
             check_classes(labels.numpy())
+        check_finite(images.numpy(), case.image)
         if self._stream is not None:
             with torch.cuda.stream(self._stream):
                 images, labels = images.to(self._device), labels.to(self._device)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipelines.base import Neighbours
 from pipelines.draw import Box, Boxes
-from pipelines.errors import DataError
+from pipelines.errors import CaseError, DataError
 from pipelines.shared_memory import one_for_all
 from preprocess.spec import NUM_CLASSES
 
@@ -34,7 +34,7 @@ def foreground_boxes(label: NDArray[np.uint8]) -> Boxes:
 
     Everything outside the foreground's own bounding box (2 to 11 % of a case) is left out first, and all
     classes are labelled in one pass: 20 ms for a case, where ``scipy.ndimage.label`` of the whole takes 1 s.
-    Raises DataError if a voxel is not a class of MLPerf's KiTS19, or cc3d is missing.
+    Raises CaseError if a voxel is not a class of MLPerf's KiTS19, and DataError if cc3d is missing.
     """
     try:
         import cc3d
@@ -65,9 +65,9 @@ def foreground_boxes(label: NDArray[np.uint8]) -> Boxes:
 
 
 def check_classes(label: NDArray[np.uint8]) -> None:
-    """Raise DataError if a voxel is no class of MLPerf's KiTS19: a loss would index out of bounds."""
+    """Raise CaseError if a voxel is no class of MLPerf's KiTS19: a loss would index out of bounds."""
     if (highest := int(label.max())) >= NUM_CLASSES:
-        raise DataError(f"a label of class {highest}, expected 0 to {NUM_CLASSES - 1}: preprocess it again")
+        raise CaseError(f"a label of class {highest}, expected 0 to {NUM_CLASSES - 1}: preprocess it again")
 
 
 def _largest_first(box: Box) -> tuple[int, Box]:

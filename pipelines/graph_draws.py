@@ -1,5 +1,6 @@
 """What was drawn for a step, as the arrays that the DALI graph takes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from pipelines.draw import Augmentation, Shape, noise_key
 
 
 def draws_of(
-    augmentations: list[Augmentation], shape: Shape, seed: int, step: Step, *, noise_in_graph: bool
+    augmentations: Sequence[Augmentation], shape: Shape, seed: int, step: Step, *, noise_in_graph: bool
 ) -> tuple[Any, ...]:
     """``Draws`` for the samples of a step, as arrays."""
 

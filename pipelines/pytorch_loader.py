@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pipelines.base import Batch, Observer, Position
+from pipelines.bad_cases import Ledger, Met
+from pipelines.base import BadCase, Batch, Observer, Position
 from pipelines.cases import Schedule, Step
 from pipelines.delivery import Delivery, MakeDelivery, make_delivery
 from pipelines.errors import DataError
@@ -39,6 +40,8 @@ class _Filled(NamedTuple):
     slot: int
     bytes_read: int
     times: tuple[SampleTimes, ...]
+    met: tuple[tuple[Met, ...], ...]
+    """For each sample, the bad cases that another one stands in for."""
 
 
 class _Filler(Dataset[_Filled]):
@@ -51,21 +54,29 @@ class _Filler(Dataset[_Filled]):
         """Fill a slot; DataLoader hands the sampler's item over whole. Faults in the data are returned,
         since an exception would reach the user as a traceback's text."""
         images, labels = self._ring.image[task.slot].numpy(), self._ring.label[task.slot].numpy()
-        bytes_read, times = 0, []
         try:
-            for i, (position, case) in enumerate(zip(task.step.positions, task.step.cases, strict=True)):
-                asked, taken = self._samples.write(
-                    task.step.epoch, position, case, images[i, 0], labels[i, 0]
-                )
-                bytes_read += asked
-                times.append(taken)
+            written = [
+                self._samples.write(task.step.epoch, position, case, images[i, 0], labels[i, 0])
+                for i, (position, case) in enumerate(zip(task.step.positions, task.step.cases, strict=True))
+            ]
         except DataError as error:
             return error
-        return _Filled(task.slot, bytes_read, tuple(times))
+        bytes_read, times, met = zip(*written, strict=True)
+        return _Filled(task.slot, sum(bytes_read), times, met)
 
 
 def _identity(filled: Any) -> Any:
     return filled
+
+
+def slots_needed(num_workers: int, prefetch: int) -> int:
+    """Batch slots of a ring.
+
+    DataLoader asks its sampler for item k + P (P = workers * prefetch; 0 in this process) while it returns
+    batch k. Then the consumer has asked for k, so k - 1 and all before are free; k itself and k + 1 ... k + P
+    are in use: P + 1 slots. One more lets batch k - 1 leave for the device while k + P is being filled.
+    """
+    return num_workers * prefetch + 2
 
 
 class PytorchTrainLoader:
@@ -99,11 +110,7 @@ class PytorchTrainLoader:
         self._device, self._layout, self._image_dtype = device, layout, image_dtype
         self._num_workers, self._prefetch, self._start_method = num_workers, prefetch, start_method
         self._timeout, self._make_delivery = timeout, delivery
-        # DataLoader asks its sampler for item k + P (P = workers * prefetch; 0 in this process) while it
-        # returns batch k. Then the consumer has asked for k, so k - 1 and all before are free; k itself
-        # and k + 1 ... k + P are in use: P + 1 slots. One more lets batch k - 1 leave for the device
-        # while k + P is being filled.
-        self._slots = num_workers * prefetch + 2
+        self._slots = slots_needed(num_workers, prefetch)
         self._ring = make_ring(self._slots, schedule.batch_size, samples.patch_shape, shared=num_workers > 0)
         self._filler = _Filler(samples, self._ring)
         self._under_way: deque[Step] = deque()
@@ -113,6 +120,12 @@ class PytorchTrainLoader:
         self.description = f"pytorch, {num_workers} worker processes, {samples.description}"
         self.bytes_read = 0
         """Bytes asked from the operating system for the batches handed out so far, in whole pages."""
+        self._ledger = Ledger()
+
+    @property
+    def bad_cases(self) -> tuple[BadCase, ...]:
+        """See ``TrainLoader``."""
+        return self._ledger.cases
 
     def __len__(self) -> int:
         return self._schedule.steps_per_epoch
@@ -131,6 +144,7 @@ class PytorchTrainLoader:
                 delivery.before(k)
                 filled = self._next(workers)
                 self.bytes_read += filled.bytes_read
+                self._ledger.add(filled.met)
                 batch = delivery.upload(k, filled.slot)
                 if self.observer:
                     self.observer(BatchTimes(filled.times, delivery.transfer_s))
@@ -149,6 +163,9 @@ class PytorchTrainLoader:
                     os.kill(worker.pid, signal.SIGCONT)
             # DataLoader's only other way is its iterator's __del__, which a traceback can hold off.
             workers._shutdown_workers()
+            for worker in workers._workers:
+                worker.kill()  # DataLoader's last resort is SIGTERM, to which they are deaf
+                worker.join()
         delivery, self._delivery = self._delivery, None
         if delivery:
             delivery.close()

@@ -1,5 +1,6 @@
 """The host memory that batches travel in: a ring of slots."""
 
+import math
 import os
 from typing import Literal, NamedTuple
 
@@ -36,17 +37,25 @@ def make_ring(
 
     Raises DataError if shared memory has no room: a worker would die of SIGBUS at its first write.
     """
+    if shared:
+        check_shared_memory(slots, ring_bytes(slots, batch_size, patch_shape, itemsize=dtype.itemsize))
     shape = (slots, batch_size, 1, *patch_shape)
     ring = Ring(torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=torch.uint8))
-    if not shared:
-        return ring
-    needed, free = ring.image.nbytes + ring.label.nbytes, shared_memory_free()
-    if needed > free:
+    return Ring(ring.image.share_memory_(), ring.label.share_memory_()) if shared else ring
+
+
+def ring_bytes(slots: int, batch_size: int, patch_shape: Shape, *, itemsize: int) -> int:
+    """Bytes of a ring whose images have ``itemsize`` bytes a voxel."""
+    return slots * batch_size * math.prod(patch_shape) * (itemsize + 1)
+
+
+def check_shared_memory(slots: int, needed: int) -> None:
+    """Raise DataError unless shared memory has room for ``slots`` batch slots of ``needed`` bytes in all."""
+    if needed > (free := shared_memory_free()):
         raise DataError(
             f"{slots} batch slots need {needed} bytes of shared memory, but {SHARED_MEMORY} has {free} free: "
             "enlarge it (docker run --shm-size), or lower --num_workers or --batch_size"
         )
-    return Ring(ring.image.share_memory_(), ring.label.share_memory_())
 
 
 def shared_memory_free() -> int:

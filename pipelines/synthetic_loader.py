@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pipelines.base import Batch, Observer, Position, Shard, Volume
+from pipelines.base import BadCase, Batch, Observer, Position, Shard, Volume
 from pipelines.cases import Schedule, balance
 from pipelines.draw import Shape
 from pipelines.slots import Layout, with_layout
@@ -43,6 +43,7 @@ class SyntheticTrainLoader:
         self._schedule, self._start = schedule, start
         self.observer: Observer | None = None
         self.bytes_read = 0
+        self.bad_cases: tuple[BadCase, ...] = ()
         self.description = f"synthetic, {_POOL} batches resident on {device}"
         self._pool = []
         for i in range(_POOL):

@@ -1,7 +1,5 @@
-"""Where whole volumes are kept: in their files, or in memory that all ranks of the machine share."""
+"""The volumes of a run, and those that are kept in their files."""
 
-import ctypes
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -9,15 +7,12 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.augment import copy, crop
-from pipelines.base import Neighbours
+from pipelines.bad_cases import OnBadCase
 from pipelines.cases import Case
 from pipelines.draw import CropWindow, Shape
-from pipelines.errors import DataError, naming
-from pipelines.foreground import check_classes
-from pipelines.shared_memory import one_for_all
+from pipelines.errors import CaseError, DataError
+from pipelines.file_mapping import Identity
 from pipelines.volume_reader import MappedVolume
-from preprocess.machine import available_memory
 
 CacheDtype = Literal["stored", "float16"]
 """What images are kept as in a cache: as in their files, or rounded to float16."""
@@ -25,9 +20,6 @@ CacheDtype = Literal["stored", "float16"]
 Image = NDArray[Any]
 """D x H x W, float32 or (where stored so) float16."""
 Label = NDArray[np.uint8]
-
-_MLOCK_ONFAULT = 1
-"""From <sys/mman.h>: lock each page when it is first touched."""
 
 
 class Patch(NamedTuple):
@@ -40,13 +32,23 @@ class Patch(NamedTuple):
 
 
 class Volumes(Protocol):
-    """The cases of a run, by their number."""
+    """The cases of a run, by their number.
 
-    shapes: tuple[Shape, ...]
-    """D x H x W of each case."""
+    Whatever reads a case raises CaseError, naming the file, where that is not what preprocessing writes, or
+    no longer.
+    """
+
+    shapes: tuple[Shape | None, ...]
+    """D x H x W of each case; None where it could not be read at the start."""
     dtype: np.dtype[Any]
     """Of all images."""
+    host_cache: int
+    """Bytes of host memory that they fill while they are read, once for all ranks of a machine."""
     description: str
+
+    def shape(self, case: int) -> Shape:
+        """D x H x W."""
+        ...
 
     def patch(self, case: int, window: CropWindow) -> Patch:
         """A crop, wherever it is kept."""
@@ -56,13 +58,18 @@ class Volumes(Protocol):
         """The whole label, and the bytes asked from the operating system for it."""
         ...
 
+    def reopen(self, case: int) -> bool:
+        """Have a case that was found bad read from its files as they are now; False where these are still
+        those that it was read from, or no better."""
+        ...
+
 
 def open_case(case: Case) -> tuple[MappedVolume[Any], MappedVolume[np.uint8]]:
-    """(image, label) of a case. Raises DataError if a file is not as preprocessing writes it."""
+    """(image, label) of a case. Raises CaseError if a file is not as preprocessing writes it."""
     image: MappedVolume[Any] = MappedVolume(case.image, np.float32, np.float16)
     label = MappedVolume(case.label, np.uint8)
     if image.shape != label.shape:
-        raise DataError(
+        raise CaseError(
             f"{image.path} has shape {image.shape}, but {label.path} has {label.shape}: "
             f"preprocess {case.name} again"
         )
@@ -73,115 +80,94 @@ class FileVolumes:
     """The cases in their files, mapped; only what a window needs is read. See ``Volumes``.
 
     All files are opened and their headers checked at once, so that a fault shows at the start and not hours
-    later. Raises DataError, naming the file, if one is not as preprocessing writes it, or float32 and
-    float16 images are mixed.
+    later. Raises DataError, naming the file, if float32 and float16 images are mixed, and if one is not as
+    preprocessing writes it: under ``skip`` only if none is, and a case that could not be opened is tried
+    again when it is drawn.
     """
 
     description = "windows read from the files"
+    host_cache = 0
 
-    def __init__(self, cases: Sequence[Case]) -> None:
-        self._volumes = [open_case(case) for case in cases]
-        self.shapes = tuple(image.shape for image, _ in self._volumes)
-        first = self._volumes[0][0]
-        self.dtype = first.dtype
-        for image, _ in self._volumes:
-            if image.dtype != self.dtype:
-                raise DataError(
-                    f"{image.path} holds {image.dtype}, but {first.path} {self.dtype}: preprocess all cases "
-                    "with one --storage_dtype"
-                )
+    def __init__(self, cases: Sequence[Case], on_bad_case: OnBadCase = "stop") -> None:
+        self._cases = tuple(cases)
+        self._volumes: dict[int, tuple[MappedVolume[Any], MappedVolume[np.uint8]]] = {}
+        refused: list[CaseError] = []
+        for number, case in enumerate(self._cases):
+            try:
+                self._volumes[number] = open_case(case)
+            except CaseError as error:
+                if on_bad_case == "stop":
+                    raise
+                refused.append(error)
+        if not self._volumes:
+            raise DataError(f"--on_bad_case skip has no good case left: {refused[0]}") from refused[0]
+        self.shapes = tuple(
+            self._volumes[number][0].shape if number in self._volumes else None
+            for number in range(len(self._cases))
+        )
+        self._first = next(iter(self._volumes.values()))[0]
+        self.dtype = self._first.dtype
+        for image, _ in self._volumes.values():
+            self._check_dtype(image)
+
+    def shape(self, case: int) -> Shape:
+        """See ``Volumes``."""
+        return self.shapes[case] or self._of(case)[0].shape
 
     def patch(self, case: int, window: CropWindow) -> Patch:
         """See ``Volumes``."""
-        image, label = self._volumes[case]
+        image, label = self._of(case)
         (image_view, image_bytes), (label_view, label_bytes) = image.window(window), label.window(window)
+        image.check()  # Again, since the label took its time.
         return Patch(image_view, label_view, image_bytes + label_bytes)
 
     def label(self, case: int) -> tuple[Label, int]:
         """See ``Volumes``."""
-        return self._volumes[case][1].whole()
+        return self._of(case)[1].whole()
 
     def image(self, case: int) -> tuple[Image, int]:
         """The whole image, and the bytes asked from the operating system for it."""
-        return self._volumes[case][0].whole()
+        return self._of(case)[0].whole()
 
     def paths(self, case: int) -> tuple[Path, Path]:
         """The files of a case: image, label."""
-        image, label = self._volumes[case]
-        return image.path, label.path
+        return self._cases[case].image, self._cases[case].label
 
+    def opened(self, case: int) -> tuple[Identity, Identity]:
+        """Which files are open: image, label."""
+        image, label = self._of(case)
+        return image.identity, label.identity
 
-class HostVolumes:
-    """The cases in memory that all ranks of a machine share, each filled when first touched: see ``Volumes``.
+    def is_current(self, case: int) -> bool:
+        """Whether the files that are open are those in the folder."""
+        return all(volume.is_current() for volume in self._of(case))
 
-    Raises DataError if they do not fit the free memory.
-    """
-
-    def __init__(self, files: FileVolumes, dtype: CacheDtype, neighbours: Neighbours) -> None:
-        self._files = files
-        self.shapes = files.shapes
-        self.dtype = files.dtype if dtype == "stored" else np.dtype(np.float16)
-        cases = len(files.shapes)
-        # The labels after all images, so that every image is aligned; the marks of what is filled come last.
-        voxels = [d * h * w for d, h, w in files.shapes]
-        self._images = np.cumsum([0, *voxels]) * self.dtype.itemsize
-        self._labels = self._images[-1] + np.cumsum([0, *voxels])
-        size = int(self._labels[-1]) + cases
-
-        def check_room() -> int:
-            if size > (free := available_memory()):
-                raise DataError(
-                    f"--data_cache host needs {size} bytes for {cases} cases, but {free} are free: use "
-                    "--data_cache none, or --cache_dtype float16 where images are float32"
-                )
-            return size
-
-        self._block = one_for_all(neighbours.agree(check_room), cases, neighbours)
-        self._filled: NDArray[Any] = self._block.array(int(self._labels[-1]), (cases,), np.uint8)
-        self._locked_by = 0
-        self.description = f"{size / 2**30:.1f} GiB of shared host memory, {self._lock()}"
-
-    def patch(self, case: int, window: CropWindow) -> Patch:
+    def reopen(self, case: int) -> bool:
         """See ``Volumes``."""
-        image, label, bytes_read = self._of(case)
-        return Patch(crop(image, window), crop(label, window), bytes_read)
+        if case not in self._volumes or self.is_current(case):
+            return False
+        try:
+            volumes = self._open(case)
+        except CaseError:
+            return False
+        if volumes[0].shape != self.shapes[case]:
+            return False
+        self._volumes[case] = volumes
+        return True
 
-    def label(self, case: int) -> tuple[Label, int]:
-        """See ``Volumes``."""
-        _, label, bytes_read = self._of(case)
-        return label, bytes_read
+    def _of(self, case: int) -> tuple[MappedVolume[Any], MappedVolume[np.uint8]]:
+        if case not in self._volumes:
+            self._volumes[case] = self._open(case)
+        return self._volumes[case]
 
-    def _lock(self) -> str:
-        """Lock what this process will touch: a fork does not inherit that from its parent."""
-        self._locked_by = os.getpid()
-        return _keep_from_swapping(self._block.array(0, (int(self._labels[-1]),), np.uint8))
+    def _open(self, case: int) -> tuple[MappedVolume[Any], MappedVolume[np.uint8]]:
+        volumes = open_case(self._cases[case])
+        self._check_dtype(volumes[0])
+        return volumes
 
-    def _of(self, case: int) -> tuple[Image, Label, int]:
-        if self._locked_by != os.getpid():
-            self._lock()
-        image: Image = self._block.array(int(self._images[case]), self.shapes[case], self.dtype)
-        label: NDArray[Any] = self._block.array(int(self._labels[case]), self.shapes[case], np.uint8)
-        if self._filled[case]:
-            return image, label, 0
-        with self._block.locked(case):
-            if self._filled[case]:
-                return image, label, 0
-            (stored, image_bytes), (stored_label, label_bytes) = (
-                self._files.image(case),
-                self._files.label(case),
+    def _check_dtype(self, image: MappedVolume[Any]) -> None:
+        if image.dtype != self.dtype:
+            raise CaseError(
+                f"{image.path} holds {image.dtype}, but {self._first.path} {self.dtype}: preprocess all "
+                "cases with one --storage_dtype"
             )
-            with naming(self._files.paths(case)[1]):
-                check_classes(stored_label)
-            copy(stored, image)
-            copy(stored_label, label)
-            self._filled[case] = 1
-        return image, label, image_bytes + label_bytes
-
-
-def _keep_from_swapping(memory: NDArray[Any]) -> str:
-    """Lock pages when they are touched, where the limit on locked memory (``ulimit -l``) allows it."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    address, size = ctypes.c_void_p(memory.ctypes.data), ctypes.c_size_t(memory.nbytes)
-    if libc.mlock2(address, size, _MLOCK_ONFAULT) == 0:
-        return "locked"
-    return f"not locked ({os.strerror(ctypes.get_errno())})"

@@ -1,4 +1,4 @@
-"""How a worker process behaves: quiet on Ctrl-C, single-threaded, never outliving its parent."""
+"""How a worker process behaves: deaf to what ends a run, single-threaded, never outliving its parent."""
 
 import ctypes
 import os
@@ -11,6 +11,10 @@ import torch
 
 _PR_SET_PDEATHSIG = 1
 """From <linux/prctl.h>."""
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Ctrl-C and schedulers send these to whole process groups. The parent finishes its step, for which it needs
+its workers, and then ends them in order."""
 
 
 class WorkerInit:
@@ -25,9 +29,11 @@ class WorkerInit:
 
     def __call__(self, worker: int) -> None:
         """Prepare worker number ``worker``."""
-        # Ctrl-C reaches the whole process group; the parent closes its workers in order.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_IGN)
+        # The parent's, which would take a signal to this process for one to itself.
+        signal.set_wakeup_fd(-1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != self._parent:
             # The parent ended before the kernel was asked.
@@ -37,11 +43,11 @@ class WorkerInit:
 
 @contextmanager
 def born_deaf_to_interrupts() -> Iterator[None]:
-    """Start workers inside: they inherit this thread's mask, so no Ctrl-C meets one before it ignores it.
+    """Start workers inside: they inherit this thread's mask, so no signal meets one before it ignores it.
 
     It does not hold an interrupt back from the parent, whose other threads may take the signal.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         yield
     finally:

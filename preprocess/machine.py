@@ -1,6 +1,8 @@
-"""What this machine gives a program: CPUs and memory, within the limits of its control group."""
+"""What this machine gives a program: CPUs and memory, within the limits of its control group; open files."""
 
 import os
+import resource
+import sys
 from pathlib import Path
 
 _GROUP = Path("/sys/fs/cgroup")
@@ -27,6 +29,26 @@ def available_memory() -> int:
         cached = _number_after("inactive_file", _GROUP / "memory.stat")
         available = min(available, max(0, int(limit[0]) - int(used[0]) + cached))
     return available
+
+
+def open_files() -> int:
+    """The files, pipes and sockets that this process has open."""
+    return len(os.listdir("/proc/self/fd")) - 1  # without the folder itself, while it is listed
+
+
+def allow_open_files(needed: int) -> int:
+    """The most files that this process may have open: its soft limit where that is enough, else the hard one,
+    to which the soft limit is raised where that is enough."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if _number(soft) >= needed:
+        return _number(soft)
+    if _number(hard) >= needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return _number(hard)
+
+
+def _number(limit: int) -> int:
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def _number_after(name: str, path: Path) -> int:

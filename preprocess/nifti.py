@@ -3,6 +3,7 @@
 Nothing here holds a whole volume. nibabel reads and writes the header; the voxels are decompressed by isal.
 """
 
+import math
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,7 +26,12 @@ from preprocess.spec import NUM_CLASSES
 _CHUNK_BYTES = 4 << 20
 _ISAL_ERROR = cast("type[Exception]", isal_zlib.error)
 _READ_ERRORS = (EOFError, OSError, zlib.error, _ISAL_ERROR)
-_HEADER_ERRORS = (ImageFileError, HeaderDataError, WrapStructError, ValueError, KeyError, *_READ_ERRORS)
+_HEADER_ERRORS = (
+    ImageFileError, HeaderDataError, WrapStructError, ValueError, KeyError, OverflowError, *_READ_ERRORS,
+)  # fmt: skip
+
+_DEFLATES_BEST = 1032
+"""Bytes that a byte of a gzip stream stands for at most (zlib's technical details)."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,8 @@ def read_header(path: Path) -> RawVolume:
     """Read the header of a ``.nii.gz`` file.
 
     Raises:
-        CaseError: missing or unreadable file, not three axes, not real numbers, or a spacing that is not a
-            positive number.
+        CaseError: missing or unreadable file, not three axes, not real numbers, more voxels than the file can
+            hold, or a spacing that is not a positive number.
     """
     if not path.is_file():
         raise CaseError(
@@ -66,12 +72,18 @@ def read_header(path: Path) -> RawVolume:
         raise CaseError(
             f"{path.name} has no readable NIfTI header ({_brief(error)}); download the file again"
         ) from error
-    if len(proxy.shape) != 3 or 0 in proxy.shape:
+    if len(proxy.shape) != 3 or min(proxy.shape) < 1:
         raise CaseError(
             f"{path.name} has shape {proxy.shape}; expected one 3-D volume (slices, rows, columns)"
         )
     if proxy.dtype.kind not in "iuf":
         raise CaseError(f"{path.name} holds {proxy.dtype} voxels; expected integers or real numbers")
+    size = int(proxy.offset) + math.prod(map(int, proxy.shape)) * proxy.dtype.itemsize
+    if proxy.offset < 0 or size > _DEFLATES_BEST * path.stat().st_size:
+        raise CaseError(
+            f"{path.name} claims {proxy.shape} voxels from byte {proxy.offset} on, which a file of "
+            f"{path.stat().st_size} bytes cannot hold; download the file again"
+        )
     slope, inter = float(proxy.slope), float(proxy.inter)
     depth, height, width = (int(n) for n in proxy.shape)
     return RawVolume(
@@ -196,18 +208,37 @@ def write_volume(
     shape: Shape3,
     spacing: Spacing3,
     dtype: npt.DTypeLike,
+    affine: npt.NDArray[np.float64] | None = None,
 ) -> None:
     """Write the ``.nii.gz`` of ``shape`` ``(D, H, W)`` from its ``W`` planes ``(H, D)`` into ``target``.
 
-    The bytes depend on the arguments alone: the gzip header carries neither a time nor a name.
+    The bytes depend on the arguments alone: the gzip header carries neither a time nor a name. ``affine``,
+    4 x 4 from voxels to mm, says how the axes lie in the patient.
     """
     header = nibabel.Nifti1Header()
     header.set_data_dtype(np.dtype(dtype))
     header.set_data_shape(shape)
     header.set_zooms(spacing)
+    if affine is not None:
+        header.set_sform(affine, code="aligned")
+        header.set_xyzt_units("mm")
     header["vox_offset"] = 352
     header["magic"] = b"n+1"
     with igzip.IGzipFile("", "wb", compresslevel=1, fileobj=target, mtime=0) as file:
         file.write(header.binaryblock + bytes(4))
         for plane in planes:
             file.write(np.ascontiguousarray(plane, dtype=dtype).data)
+
+
+def write_array(target: BinaryIO, voxels: npt.NDArray[np.generic], spacing: Spacing3) -> None:
+    """Write the ``.nii.gz`` of a ``(D, H, W)`` array into ``target``.
+
+    Its axes run as those of KiTS19's raw cases, so that a viewer shows it upright: D from head to feet, H from
+    front to back, W from the patient's right to the left.
+    """
+    depth, height, width = spacing
+    affine = np.zeros((4, 4))
+    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = -depth, -height, -width, 1.0
+    d, h, w = voxels.shape
+    planes = (voxels[:, :, column].T for column in range(w))
+    write_volume(target, planes, (d, h, w), spacing, voxels.dtype, affine)

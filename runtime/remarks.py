@@ -1,5 +1,7 @@
 """What a run says of data and numbers that went wrong, so that they can be looked at."""
 
+import shlex
+import sys
 from collections import Counter
 from collections.abc import Callable
 
@@ -38,8 +40,9 @@ class LostNumbers(Callback):
             return "synthetic"
         listed = ", ".join(f"{sample.case} (index {sample.index})" for sample in samples[:_NAMED])
         more = f" and {len(samples) - _NAMED} more" if len(samples) > _NAMED else ""
+        ranks = f" --world_size {self._shard.world_size}" if self._shard.world_size > 1 else ""
         return (
-            f"{listed}{more}; look at one with python -m benchmark replay --data_dir {self._config.data_dir} "
+            f"{listed}{more}; look at one with python -m benchmark replay {shlex.join(sys.argv[1:])}{ranks} "
             f"--seed {self._config.seed} --epoch {epoch} --index {samples[0].index}"
         )
 

@@ -101,6 +101,7 @@ def _time_training(session: Session, state: TrainState) -> Throughput:
         {
             "images_per_second": performance.items_per_second,
             "last_loss": last_loss.item(),
+            "bad_cases": [asdict(bad) for bad in loader.bad_cases],
             "ops": asdict(session.ops),
             **asdict(performance),
             **headline.values,

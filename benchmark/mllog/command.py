@@ -13,6 +13,7 @@ from benchmark.mllog.show import show
 from benchmark.record import Record, write_record
 from pipelines.errors import DataError
 from preprocess.flags import positive
+from preprocess.untrusted import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +66,7 @@ def run(flags: argparse.Namespace) -> int:
         for result in results
     ]
     for problem in problems:
-        print(f"python -m benchmark mllog: error: {problem}", file=sys.stderr)
+        print(f"python -m benchmark mllog: error: {printable(problem)}", file=sys.stderr)
     if results:
         show(results, flags.runs)
     if results and flags.json:

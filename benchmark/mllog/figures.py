@@ -98,7 +98,7 @@ def figures(log: Log) -> Run:
         file=log.path.name,
         status=log.status,
         minutes=log.run.seconds / 60,
-        global_batch_size=log.number("global_batch_size"),
+        global_batch_size=log.count("global_batch_size"),
         samples_per_epoch=epoch,
         counts_samples=in_samples,
         first_epoch=_first_epoch(blocks, epoch),
@@ -130,10 +130,10 @@ def _counts_samples(scores: list[tuple[float, Event]], blocks: list[Interval]) -
 
 
 def _samples_per_epoch(log: Log) -> float:
-    if (logged := log.number("samples_per_epoch")) and logged > 0:
+    if logged := log.count("samples_per_epoch"):
         return logged
-    cases, batch = log.number("train_samples") or TRAIN_SAMPLES, log.number("global_batch_size")
-    return ceil(cases / batch) * batch if batch and batch > 0 else cases
+    cases, batch = log.count("train_samples") or TRAIN_SAMPLES, log.count("global_batch_size")
+    return ceil(cases / batch) * batch if batch else cases
 
 
 def _first_epoch(blocks: list[Interval], samples_per_epoch: float) -> float:

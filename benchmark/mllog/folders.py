@@ -5,11 +5,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.mllog.log import TOKEN
+from benchmark.mllog.log import LARGEST, TOKEN
 from pipelines.errors import DataError
 
 PATTERNS = ("result_*.txt", "*.log")
 """Of the logs in a folder; a submission's other *.log files hold no MLLOG line and are passed over."""
+
+_NOT_AS_EXPECTED = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""What reading a number from somebody's JSON may end in."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,9 @@ def accelerators(folder: Path, given: int | None) -> Accelerators:
     try:
         description = json.loads(system.read_text(encoding="utf-8"))
         count = int(description["number_of_nodes"]) * int(description["accelerators_per_node"])
-    except (ValueError, TypeError, KeyError):
+    except _NOT_AS_EXPECTED:
         count = 0
-    if count < 1:
+    if not 1 <= count <= LARGEST:
         return Accelerators(
             None, f"{_short(system)} gives no number_of_nodes and accelerators_per_node, give --gpus"
         )
@@ -87,9 +90,12 @@ def scaling_factor(folder: Path) -> float | None:
     if not file.is_file():
         return None
     try:
-        return float(json.loads(file.read_text(encoding="utf-8"))["scaling_factor"])
-    except (ValueError, TypeError, KeyError) as error:
+        factor = float(json.loads(file.read_text(encoding="utf-8"))["scaling_factor"])
+    except _NOT_AS_EXPECTED as error:
         raise DataError(f"{file} holds no scaling_factor, expected what the RCP checker writes") from error
+    if not 0 < factor <= LARGEST:
+        raise DataError(f"{file} holds a scaling_factor of {factor:g}, expected a number above 0")
+    return factor
 
 
 def _is_log(path: Path) -> bool:

@@ -1,16 +1,27 @@
 """MLPerf result logs: the ``:::MLLOG`` lines of one run. Every other line is noise."""
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines.errors import DataError, naming
+from preprocess.untrusted import is_shallow, printable
 
 TOKEN = ":::MLLOG"
 BENCHMARK = "unet3d"
+
+LARGEST = 1e15
+"""Of a number: no run has so many samples, and of so many milliseconds there are 31,000 years. Sums, products
+and quotients of such numbers are finite."""
+_LINES = 1_000_000
+"""Of a log: 10,000 epochs have a tenth of it."""
+_LETTERS = 1 << 20
+"""Of a line; what is longer is read in pieces."""
+_LEVELS = 10
+"""Of lists and objects within each other."""
 
 _JSON = json.JSONDecoder()
 
@@ -58,8 +69,13 @@ class Log:
         return next((event.value for event in self.events if event.key == key), None)
 
     def number(self, key: str) -> float | None:
-        """The first value of ``key``, if that is a finite number."""
+        """The first value of ``key``, if that is a number as `as_number` wants it."""
         return as_number(self.value(key))
+
+    def count(self, key: str) -> float | None:
+        """The first value of ``key``, if that is a number of at least 1."""
+        number = self.number(key)
+        return number if number is not None and number >= 1 else None
 
     def during(self, key: str) -> list[Event]:
         """The events of ``key`` while the clock ran. NVIDIA's code trains on for a block after that."""
@@ -92,27 +108,30 @@ def read_log(path: Path) -> Log:
     """The log of one unet3d run.
 
     Raises:
-        DataError: no ``:::MLLOG`` line, a truncated one, another benchmark, no run_start or run_stop, or
-            more than one run.
+        DataError: no ``:::MLLOG`` line or too many, a truncated one, another benchmark, no run_start or
+            run_stop, or more than one run.
         OSError: the file cannot be read.
     """
     with naming(path), path.open(encoding="utf-8", errors="replace") as file:
-        events = tuple(event for number, line in enumerate(file, 1) for event in _events(line, number))
+        lines = enumerate(iter(lambda: file.readline(_LETTERS), ""), 1)
+        events = tuple(islice((event for number, line in lines for event in _events(line, number)), _LINES))
+        if len(events) == _LINES:
+            raise DataError(f"holds {_LINES} {TOKEN} lines or more, expected the log of one run")
         if not events:
             raise DataError(f"holds no {TOKEN} line, expected the log of a run")
         for event in events:
             if event.key in ("submission_benchmark", "benchmark") and event.value != BENCHMARK:
-                raise DataError(f"is a log of {event.value}, expected {BENCHMARK}")
+                raise DataError(f"is a log of {_word(event.value)}, expected {BENCHMARK}")
         start, stop = _only("run_start", events), _only("run_stop", events)
         if stop.time_ms <= start.time_ms:
             raise DataError("has a run_stop that is not after its run_start, expected the log of one run")
-        status = str(stop.metadata.get("status", "not logged"))
+        status = _word(stop.metadata.get("status", "not logged"))
         return Log(path, events, Interval(start.time_ms, stop.time_ms, {}), status)
 
 
 def as_number(value: Any) -> float | None:
-    """``value`` where it is a finite number and no truth value."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    """``value`` where it is a number up to ``LARGEST``, and no truth value."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST:
         return value
     return None
 
@@ -131,21 +150,29 @@ def _events(line: str, number: int) -> Iterator[Event]:
     """Those of a line: others' output may stand before, between and after them.
 
     Raises:
-        DataError: one is truncated, or lacks its time or key.
+        DataError: one is truncated, lacks its time or key, or holds what no log does.
     """
     for piece in line.split(TOKEN)[1:]:
         try:
             content, _ = _JSON.raw_decode(piece.lstrip())
-            time_ms = float(content["time_ms"])
+            # To a microsecond: what is shorter would make a rate without bound.
+            time_ms = round(float(content["time_ms"]), 3)
             event = Event(time_ms, content["key"], content.get("value"), content.get("metadata") or {})
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise DataError(
                 f"line {number} is a truncated or garbled {TOKEN} line, expected a JSON object with time_ms "
                 "and key: the log of this run cannot be trusted"
             ) from error
-        if not (math.isfinite(time_ms) and isinstance(event.key, str) and isinstance(event.metadata, dict)):
+        if not (abs(time_ms) <= LARGEST and isinstance(event.key, str) and isinstance(event.metadata, dict)):
             raise DataError(f"line {number} is a {TOKEN} line with a time, key or metadata of a wrong type")
+        if not is_shallow(content, _LEVELS):
+            raise DataError(f"line {number} is a {TOKEN} line of more than {_LEVELS} levels, expected a few")
         yield event
+
+
+def _word(value: Any) -> str:
+    """A value that should be a word, fit for a line of a terminal."""
+    return printable(str(value))[:40]
 
 
 def _only(key: str, events: tuple[Event, ...]) -> Event:

@@ -39,7 +39,7 @@ def training_rate(
             count = 1 if epochs else epoch_count(cycle)
             samples = count * (1 if in_samples and not epochs else samples_per_epoch)
         inside = sum(found.seconds for found in evaluations if found.within(cycle))
-        if samples and cycle.seconds > inside:
+        if samples > 0 and cycle.seconds > inside:
             cycles.append((samples, cycle.seconds - inside))
     if not cycles:
         return None, None

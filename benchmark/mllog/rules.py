@@ -100,8 +100,8 @@ def _settings(log: Log) -> Iterator[str]:
 
 def _partial_batch(log: Log, run: Run) -> Iterator[str]:
     batch, epoch = run.global_batch_size, run.samples_per_epoch
-    cases = log.number("train_samples") or TRAIN_SAMPLES
-    if not (batch and batch > 0):
+    cases = log.count("train_samples") or TRAIN_SAMPLES
+    if not batch:
         return
     padded = ceil(cases / batch) * batch
     if epoch in (cases, padded):

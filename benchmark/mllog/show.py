@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from benchmark.mllog.figures import Run
 from benchmark.mllog.result import Result
 from benchmark.mllog.score import DROPPED
+from preprocess.untrusted import printable
 
 HEAD: tuple[str, ...] = (
     "result",
@@ -39,6 +40,8 @@ def show(results: Sequence[Result], each_run: bool) -> None:
         rows.append(_result_row(result))
         if each_run or len(result.runs) <= 2 * DROPPED:
             rows += [_run_row(result, run) for run in result.runs]
+    # Folders and files may be called anything.
+    rows = [tuple(map(printable, row)) for row in rows]
     console = Console()
     if console.is_terminal:
         numbers = (Column(name, justify="right", no_wrap=True) for name in HEAD[1:])
@@ -50,9 +53,9 @@ def show(results: Sequence[Result], each_run: bool) -> None:
         print(_plain([HEAD, *rows]))
     print(LEGEND)
     for result in results:
-        print(f"\n{result.label}")
+        print(f"\n{printable(result.label)}")
         for remark in remarks(result):
-            print(f"  - {remark}")
+            print(f"  - {printable(remark)}")
 
 
 def remarks(result: Result) -> Iterator[str]:

@@ -10,6 +10,7 @@ from benchmark.page.node import Node
 from benchmark.page.profiles import Failure, Gathered, Profile, phases_of
 from benchmark.record import Record, read_record
 from pipelines.errors import DataError
+from preprocess.untrusted import printable
 
 RECORD = "record.json"
 POINTS = "point-*.json"
@@ -162,11 +163,12 @@ def _labels(names: Sequence[Path | str]) -> list[str]:
     short = []
     for name in names:
         if isinstance(name, str):
-            short.append(" ".join(name.split()))
+            short.append(name)
         elif name.is_dir() or name.name == RECORD:
             short.append((name if name.is_dir() else name.parent).resolve().name)
         else:
             short.append(name.stem)
+    short = [printable(" ".join(name.split())) for name in short]
     counts, seen = Counter(short), Counter[str]()
     for index, label in enumerate(short):
         if counts[label] > 1:

@@ -3,6 +3,8 @@
 import html
 from collections.abc import Iterable, Sequence
 
+from preprocess.untrusted import printable
+
 _SHORT = 26
 """Letters of a cell that is not broken into lines: numbers with their intervals."""
 
@@ -14,8 +16,13 @@ class Markup(str):
 
 
 def escaped(text: str) -> Markup:
-    """``text`` as HTML, for content and for quoted attributes; ``Markup`` as it is."""
-    return text if isinstance(text, Markup) else Markup(html.escape(str(text)))
+    """``text`` as HTML, for content and for quoted attributes; ``Markup`` as it is.
+
+    Lines stay lines; other letters that steer something, or that UTF-8 has none for, are shown as escapes.
+    """
+    if isinstance(text, Markup):
+        return text
+    return Markup(html.escape("\n".join(map(printable, str(text).split("\n")))))
 
 
 def element(tag: str, *content: str, **attributes: str) -> Markup:

@@ -1,6 +1,5 @@
 """A record's plain values, read strictly: whatever is not as it should be is named in one sentence."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,8 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import DataError
+from preprocess.untrusted import printable
 
 Array = NDArray[np.float64]
+
+LARGEST = 1e30
+"""Of a number: no rate, time or size comes near, and sums, products and axes of figures stay finite."""
 
 
 class Estimate(NamedTuple):
@@ -59,11 +62,11 @@ class Node:
         return [(key, self.child(key)) for key in self._values]
 
     def number(self, key: str) -> float | None:
-        """A finite number, or None for null."""
+        """A number up to ``LARGEST``, or None for null."""
         value = self._get(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not _is_number(value):
             raise self._wrong(value, "a number", key)
         return float(value)
 
@@ -79,7 +82,7 @@ class Node:
         value = self._get(key)
         if not isinstance(value, str):
             raise self._wrong(value, "a string", key)
-        return " ".join(value.split())
+        return printable(" ".join(value.split()))
 
     def maybe_text(self, key: str) -> str:
         """A string, empty for null."""
@@ -102,18 +105,16 @@ class Node:
         return value
 
     def texts(self, key: str) -> dict[str, str]:
-        """An object of strings."""
+        """An object of strings, by names on one line."""
         node = self.child(key)
-        return {name: node.text(name) for name in node._values}
+        return {printable(" ".join(name.split())): node.text(name) for name in node._values}
 
     def numbers(self, key: str) -> Array:
-        """A list of finite numbers."""
+        """A list of numbers up to ``LARGEST``."""
         found = self._list(key)
-        wrong = [v for v in found if isinstance(v, bool) or not isinstance(v, int | float)]
-        array = np.array([] if wrong else found, dtype=np.float64)
-        if wrong or not np.isfinite(array).all():
-            raise self._wrong(wrong[0] if wrong else "infinite", "a list of numbers", key)
-        return array
+        if wrong := [value for value in found if not _is_number(value)]:
+            raise self._wrong(wrong[0], "a list of numbers", key)
+        return np.array(found, dtype=np.float64)
 
     def estimate(self, key: str) -> Estimate:
         """An object of value, low and high; all None for null."""
@@ -143,6 +144,11 @@ class Node:
         return DataError(
             f"{self._at(key) if key else self._where} is {found}, expected {expected}: {_REMEDY}"
         )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that arithmetic and figures bear."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 _REMEDY = "the record was changed or comes from another version, measure again"

@@ -6,6 +6,7 @@ from typing import Any
 from benchmark.anchors import ANCHORS
 from benchmark.page.digits import UNKNOWN, count, exact, interval, number, percent, percent_interval, size
 from benchmark.page.markup import Markup, table
+from benchmark.page.node import LARGEST
 from benchmark.page.profiles import ARMS, Failure, Gathered, Profile
 
 
@@ -145,6 +146,6 @@ def _text(value: Any, name: str = "") -> str:
         return "; ".join(_text(inner, name) for inner in value) or "none"
     if value is None:
         return UNKNOWN
-    if "bytes" in name and isinstance(value, int | float):
+    if "bytes" in name and isinstance(value, int | float) and abs(value) <= LARGEST:
         return size(value)
     return str(value)

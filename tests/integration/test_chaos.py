@@ -12,8 +12,8 @@ import pytest
 from benchmark.record import read_record
 from tests.integration.conftest import ROOT, processes_naming, python
 
-SEED = 343
-"""Its first ten faults are of ten kinds, and need four configurations."""
+SEED = 3085
+"""Its first ten faults are of ten kinds, and need three configurations, which is least work."""
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """What a loader must emit, made sample by sample from whole files; and ways to compare with it."""
 
 import itertools
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from pipelines.augment import apply
 from pipelines.base import BEGINNING, Batch, Position, Shard
-from pipelines.cases import find_cases, split
+from pipelines.cases import Case, cases_of, find_cases, split
 from pipelines.data_loader import LoaderConfig, build, schedule
 from pipelines.draw import DrawConfig, draw
 from pipelines.foreground import foreground_boxes
@@ -40,29 +41,45 @@ def assert_equal(found: list[Batch], expected: list[Batch]) -> None:
         assert torch.equal(mine.label, theirs.label)
 
 
-def naive(config: LoaderConfig, count: int, shard: Shard = ONE) -> list[Batch]:
-    """The same batches from whole files, one sample after the other."""
+def naive(
+    config: LoaderConfig, count: int, shard: Shard = ONE, bad: Collection[int] = (), begin: int = 0
+) -> list[Batch]:
+    """The same batches from whole files, one sample after the other.
+
+    The next case stands in for the training cases of the numbers ``bad``, from batch ``begin`` on, and
+    wherever the patch of a case is not finite.
+    """
     cases = split(find_cases(config.data_dir), evaluation_ids(config.evaluation_cases))[0]
-    draw_config = DrawConfig(patch_shape=config.input_shape, oversampling=config.oversampling)
+    own = cases_of(shard, len(cases), config.seed, config.sharding)
     batches = []
-    for step in itertools.islice(schedule(config, shard).steps(Position()), count):
+    for number, step in enumerate(itertools.islice(schedule(config, shard).steps(Position()), count)):
         image = np.empty((config.batch_size, 1, *config.input_shape), np.float32)
         label = np.empty(image.shape, np.uint8)
         for i, (position, case) in enumerate(zip(step.positions, step.cases, strict=True)):
-            x, y = np.load(cases[case].image)[0], np.load(cases[case].label)[0]
-            x = x.astype(np.float32)
-            window, augmentation = draw(
-                draw_config,
-                seed=config.seed,
-                epoch=step.epoch,
-                sample=position,
-                volume_shape=x.shape,
-                boxes=lambda y=y: foreground_boxes(y),
-            )
-            inside = tuple(slice(a, a + n) for a, n in zip(window.start, window.shape, strict=True))
-            apply(x[inside], y[inside], augmentation, image[i, 0], label[i, 0])
+            while (case in bad and number >= begin) or not naive_sample(
+                config, cases[case], step.epoch, position, image[i, 0], label[i, 0]
+            ):
+                case = own[(own.index(case) + 1) % len(own)]
         batches.append(Batch(torch.from_numpy(image), torch.from_numpy(label)))
     return batches
+
+
+def naive_sample(
+    config: LoaderConfig, case: Case, epoch: int, position: int, image: np.ndarray, label: np.ndarray
+) -> bool:
+    """Write one sample; whether it is finite."""
+    x, y = np.load(case.image)[0].astype(np.float32), np.load(case.label)[0]
+    window, augmentation = draw(
+        DrawConfig(patch_shape=config.input_shape, oversampling=config.oversampling),
+        seed=config.seed,
+        epoch=epoch,
+        sample=position,
+        volume_shape=x.shape,
+        boxes=lambda: foreground_boxes(y),
+    )
+    inside = tuple(slice(a, a + n) for a, n in zip(window.start, window.shape, strict=True))
+    apply(x[inside], y[inside], augmentation, image, label)
+    return bool(np.isfinite(x[inside]).all())
 
 
 def alive(pid: int) -> bool:

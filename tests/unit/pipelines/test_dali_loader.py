@@ -280,7 +280,7 @@ def test_what_does_not_go_together_is_refused(
 def test_what_does_not_fit_is_refused_with_the_numbers(
     config: LoaderConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("volumes", "device_volumes"):
+    for module in ("host_volumes", "device_volumes"):
         monkeypatch.setattr(f"pipelines.{module}.available_memory", lambda: 100_000)
     for name in ("host", "device"):
         with pytest.raises(DataError, match=rf"--data_cache {name} needs 1\d+ bytes .* but 100000 are free"):

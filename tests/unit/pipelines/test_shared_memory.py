@@ -17,8 +17,9 @@ from pipelines.cases import find_cases
 from pipelines.data_loader import LoaderConfig
 from pipelines.draw import CropWindow
 from pipelines.errors import DataError
+from pipelines.host_volumes import HostVolumes
 from pipelines.shared_memory import SharedBlock, one_for_all
-from pipelines.volumes import FileVolumes, HostVolumes
+from pipelines.volumes import FileVolumes
 from tests.unit.pipelines.loaders import CPU, assert_equal, naive
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import volume_reader
+from pipelines import file_mapping
 from pipelines.draw import CropWindow
 from pipelines.errors import DataError
 from pipelines.volume_reader import MappedVolume
@@ -187,7 +187,7 @@ def test_a_kernel_that_refuses_the_one_call_is_asked_range_by_range(
             return 0
 
     volume = MappedVolume(save(tmp_path / "v.npy", image((1, 20, 64, 64))), np.float32)
-    monkeypatch.setattr(volume_reader, "_libc", Refusing())
+    monkeypatch.setattr(file_mapping, "_libc", Refusing())
     _, bytes_read = volume.window(CropWindow((5, 16, 3), (10, 16, 16)))
     assert len(asked) == 10
     assert sum(-(-length // 4096) for _, length in asked) * 4096 == bytes_read

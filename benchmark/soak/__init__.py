@@ -1,0 +1,1 @@
+"""Long training runs whose memory, descriptors and shared memory are watched for growth."""

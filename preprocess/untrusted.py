@@ -1,0 +1,26 @@
+"""What files from elsewhere hold is shown and computed with, never obeyed."""
+
+import unicodedata
+from typing import Any
+
+
+def printable(text: str) -> str:
+    """``text`` for a terminal or a page: what is no letter, mark, digit or space becomes an escape, ``\\x1b`` or
+    ``\\ud800`` or ``\\n``, so that nothing moves a cursor or turns lines around, and any stream can take it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else repr(letter)[1:-1]
+        for letter in text
+    )
+
+
+def is_shallow(value: Any, levels: int) -> bool:
+    """Whether lists and objects of plain JSON lie in each other no deeper than ``levels``.
+
+    ``json`` reads a thousand levels, which whoever walks through them afterwards may not bear.
+    """
+    if not isinstance(value, list | dict):
+        return True
+    members = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(is_shallow(member, levels - 1) for member in members)
