@@ -11,7 +11,7 @@ SHELL_FILES := run_and_time.sh .ci/run launch/*.sh launch/run.sub
 CPU_FLAGS := --filters 8 16 32 64 80 --input_shape 64 64 64 --val_input_shape 64 64 64
 BENCH_FLAGS := $(CPU_FLAGS) --layout NDHWC --batch_size 2 --num_workers 2 --warmup_steps 5 --benchmark_steps 20
 
-.PHONY: install install-dev bench mlperf-demo test lint gpu-check gpu-check-dry clean
+.PHONY: install install-dev bench mlperf-demo chaos soak fuzz test lint gpu-check gpu-check-dry clean
 
 install: .venv/.installed
 install-dev: .venv/.installed-dev
@@ -43,6 +43,22 @@ bench: install
 mlperf-demo: install
 	rm -rf $(WORK)/mlperf-demo
 	$(BIN)/python -m benchmark submission demo --work $(WORK)/mlperf-demo
+
+# Faults at random moments of small runs, each resumed and compared with an undisturbed run; a record under results/.
+MINUTES ?= 20
+chaos: install
+	$(BIN)/python -m benchmark chaos --minutes $(MINUTES)
+
+# Forty minutes and 10,000 steps, watched for growth; a record under results/.
+soak: install
+	$(BIN)/python -m benchmark soak
+
+# Broken volumes and logs, made by a fuzzer that sees what its inputs reach; MINUTES for each reader, one after the other.
+fuzz: install-dev
+	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-fuzz.txt
+	mkdir -p $(WORK)/fuzz/npy $(WORK)/fuzz/mllog
+	$(BIN)/python -m tests.fuzz.fuzz_npy $(WORK)/fuzz/npy tests/fuzz/corpus/npy -max_total_time=$$(($(MINUTES) * 60))
+	$(BIN)/python -m tests.fuzz.fuzz_mllog $(WORK)/fuzz/mllog tests/fuzz/corpus/mllog -max_total_time=$$(($(MINUTES) * 60))
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -18,8 +18,6 @@ LOADERS = {
     "pytorch": ("--loader", "pytorch"),
     "dali": ("--loader", "dali"),
     "dali-host-static": ("--loader", "dali", "--data_cache", "host", "--sharding", "static"),
-    "dali-device": ("--loader", "dali", "--data_cache", "device", "--cache_dtype", "float16"),
-    "dali-file": ("--loader", "dali", "--reader", "file"),
 }
 
 
