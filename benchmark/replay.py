@@ -1,6 +1,6 @@
 """``python -m benchmark replay``: one augmented training patch exactly as a run was given it, as NIfTI.
 
-The flags are those of the run, and which of its samples. What is written went through the code of the loaders.
+The flags are those of the run, and which of its samples. What is written went through the loaders' code.
 """
 
 import argparse
@@ -141,9 +141,9 @@ def _scheduled(config: LoaderConfig, world_size: int, epoch: int, index: int) ->
     steps = schedule(config, Shard(0, world_size))
     if index >= steps.samples_per_epoch:
         raise DataError(
-            f"--index {index} is not in an epoch of {steps.samples_per_epoch} samples ({steps.num_cases} cases, "
-            f"{world_size} ranks x --batch_size {config.batch_size} x --ga_steps {config.ga_steps}, --last_batch "
-            f"{config.last_batch}): expected at most {steps.samples_per_epoch - 1}"
+            f"--index {index} is not in an epoch of {steps.samples_per_epoch} samples ({steps.num_cases} "
+            f"cases, {world_size} ranks x --batch_size {config.batch_size} x --ga_steps {config.ga_steps}, "
+            f"--last_batch {config.last_batch}): expected at most {steps.samples_per_epoch - 1}"
         )
     batch, place = divmod(index, config.batch_size)
     step, rank = divmod(batch, world_size)
@@ -168,5 +168,6 @@ def _lines(found: Replayed, loader: str) -> list[str]:
         f"flips: {flipped or 'none'}",
         f"brightness: {f'factor {brightness:.6f}' if brightness != 1.0 else 'none'}",
         f"noise: {noise}",
-        f"values: {found.image.min():.4f} to {found.image.max():.4f}; kidney {counts[1]} voxels, tumour {counts[2]}",
+        f"values: {found.image.min():.4f} to {found.image.max():.4f}; "
+        f"kidney {counts[1]} voxels, tumour {counts[2]}",
     ]

@@ -1,7 +1,7 @@
 """The header of a ``.npy`` file, read strictly: what ``numpy.save`` writes, and nothing else.
 
 numpy's reader hands the header to Python's parser, which meets damaged ones with errors of several kinds and
-with warnings, and it makes room for as many bytes as a header claims to have: up to 4 GiB for a file of a few.
+with warnings; and it makes room for as many bytes as a header claims to have, up to 4 GiB.
 The format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
 

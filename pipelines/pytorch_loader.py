@@ -25,7 +25,12 @@ from pipelines.errors import DataError
 from pipelines.samples import Samples
 from pipelines.slots import Layout, Ring, make_ring
 from pipelines.telemetry import BatchTimes, SampleTimes
-from pipelines.workers import WorkerInit, born_deaf_to_interrupts, children_end_quietly
+from pipelines.workers import (
+    WorkerInit,
+    born_deaf_to_interrupts,
+    born_without_garbage,
+    children_end_quietly,
+)
 
 _POLL_S = 1.0
 """How often a wait for a batch looks whether all workers live."""
@@ -199,7 +204,7 @@ class PytorchTrainLoader:
                 generator=torch.Generator(),
                 **parallel,
             )
-            with born_deaf_to_interrupts(), children_end_quietly():
+            with born_deaf_to_interrupts(), born_without_garbage(), children_end_quietly():
                 return iter(loader)
 
     def _next(self, workers: Iterator[_Filled | DataError]) -> _Filled:

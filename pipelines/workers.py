@@ -1,6 +1,7 @@
 """How a worker process behaves: deaf to what ends a run, single-threaded, never outliving its parent."""
 
 import ctypes
+import gc
 import os
 import signal
 import threading
@@ -52,6 +53,20 @@ def born_deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def born_without_garbage() -> Iterator[None]:
+    """Start workers inside: they never destroy what they inherited.
+
+    A DALI pipeline that the parent has dropped, and its garbage collector not yet found, would wait in the
+    worker for threads that are the parent's.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

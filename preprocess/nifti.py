@@ -233,8 +233,8 @@ def write_volume(
 def write_array(target: BinaryIO, voxels: npt.NDArray[np.generic], spacing: Spacing3) -> None:
     """Write the ``.nii.gz`` of a ``(D, H, W)`` array into ``target``.
 
-    Its axes run as those of KiTS19's raw cases, so that a viewer shows it upright: D from head to feet, H from
-    front to back, W from the patient's right to the left.
+    Its axes run as those of KiTS19's raw cases, so that a viewer shows it upright: D from head to feet, H
+    from front to back, W from the patient's right to the left.
     """
     depth, height, width = spacing
     affine = np.zeros((4, 4))

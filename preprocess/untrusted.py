@@ -5,8 +5,8 @@ from typing import Any
 
 
 def printable(text: str) -> str:
-    """``text`` for a terminal or a page: what is no letter, mark, digit or space becomes an escape, ``\\x1b`` or
-    ``\\ud800`` or ``\\n``, so that nothing moves a cursor or turns lines around, and any stream can take it."""
+    """``text`` for a terminal or a page, which any stream can take: nothing in it moves the cursor or turns
+    lines around. What is no letter, mark, digit or space becomes an escape, as ``\\x1b`` or ``\\n``."""
     if text.isprintable():
         return text
     return "".join(

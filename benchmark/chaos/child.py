@@ -99,7 +99,8 @@ def write_down(journal: Journal) -> None:
     def traced_evaluation(
         self: EvaluationCallback, epoch: int, result: Any, train_loss: float, state: Any
     ) -> None:
-        journal.write("score", epoch, *(float(x).hex() for x in (result.mean_dice, result.loss, train_loss)))
+        values = (float(value).hex() for value in (result.mean_dice, result.loss, train_loss))
+        journal.write("score", epoch, *values, f"{time.monotonic():.4f}")
         on_evaluation(self, epoch, result, train_loss, state)
 
     data_loader.build = traced_build

@@ -1,7 +1,7 @@
 """What a run wrote down of itself: see `benchmark.chaos.child`.
 
 Lines are ``begin PID TIME``, ``start EPOCH STEP STEPS_PER_EPOCH``, ``step EPOCH STEP HASH LOSS TIME``,
-``epoch EPOCH LOSS`` and ``score EPOCH DICE LOSS TRAIN_LOSS``. Times are on time.monotonic, numbers that must
+``epoch EPOCH LOSS`` and ``score EPOCH DICE LOSS TRAIN_LOSS TIME``. Times are on time.monotonic, numbers that must
 not lose a bit are hexadecimal.
 """
 
@@ -36,6 +36,8 @@ class Trace:
     epochs: dict[int, str] = field(default_factory=dict)
     """Training loss of an epoch; on rank 0 alone, as the scores."""
     scores: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    scored: float = 0.0
+    """When the last evaluation was done."""
 
     @property
     def behind(self) -> int | None:
@@ -62,7 +64,8 @@ def read_trace(path: Path) -> Trace:
         elif kind == "epoch":
             trace.epochs[int(words[0])] = words[1]
         else:
-            trace.scores[int(words[0])] = tuple(words[1:])
+            epoch, *values, at = words
+            trace.scores[int(epoch)], trace.scored = tuple(values), float(at)
     return trace
 
 

@@ -1,7 +1,8 @@
-"""Coverage-guided fuzzing of the MLPerf log reader: ``python -m tests.fuzz.fuzz_mllog NEW CORPUS [-flag=...]``.
+"""Coverage-guided fuzzing of the MLPerf log reader: ``python -m tests.fuzz.fuzz_mllog NEW CORPUS``.
 
-Flags are libFuzzer's. Needs requirements-fuzz.txt; ``make fuzz MINUTES=10`` runs it. The logs are written into a
-folder beside NEW.
+What reaches new code is kept in the folder NEW, and what breaks the reader beside it. Flags are libFuzzer's;
+atheris comes with requirements-fuzz.txt. ``make fuzz MINUTES=10`` runs this. Logs
+are written into a folder beside NEW, too.
 """
 
 import sys
@@ -14,17 +15,17 @@ with atheris.instrument_imports(include=["benchmark.mllog", "preprocess.untruste
 
 from tests.fuzz.mutate import log_lines
 
-FLAGS = [
+FLAGS = (
     f"-dict={Path(__file__).with_name('mllog.dict')}",
     "-max_len=8192",
     "-timeout=20",
     "-print_final_stats=1",
-]
+)
 
 if __name__ == "__main__":
     files = Path(f"{sys.argv[1]}-files")
     atheris.Setup(
-        [sys.argv[0], *FLAGS, *sys.argv[1:]],
+        [sys.argv[0], *FLAGS, f"-artifact_prefix={sys.argv[1]}-", *sys.argv[1:]],
         lambda data: mllog(data, files),
         custom_mutator=lambda data, size, seed: log_lines(data, size, seed, atheris.Mutate),
     )

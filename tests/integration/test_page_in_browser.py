@@ -183,8 +183,8 @@ def test_what_a_record_says_is_not_run(page: Page, tmp_path: Path) -> None:
     write_page([(evil("label"), made)], tmp_path / "page.html")
     page.show(tmp_path / "page.html", DESKTOP)
     places = (
-        "description", "loader", "step", "device", "case_00003", "sentence", "advice", "machine", "key", "gpu",
-        "note", "data_dir",
+        "description", "loader", "step", "device", "case_00003", "sentence", "advice", "machine", "key",
+        "gpu", "note", "data_dir",
     )  # fmt: skip
     check_literal(page, [evil(place)[1:] for place in places])  # a sentence begins with a capital
     # A shell quotes the apostrophes of a command once more.

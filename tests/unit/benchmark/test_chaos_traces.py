@@ -15,7 +15,7 @@ step 1 2 bb 0x1p-2 6.5
 step 1 3 cc 0x1p-3 7.0
 step 1 4 dd 0x1p-4 7.5
 epoch 1 0x1p-2
-score 1 0x1p-5 0x1p-6 0x1p-7
+score 1 0x1p-5 0x1p-6 0x1p-7 7.75
 step 2 1 ee 0x1p-5 8.0
 """
 
@@ -41,6 +41,7 @@ def test_a_file_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     trace = read_trace(path)
     assert (trace.pid, trace.began, trace.start, trace.behind) == (77, 5.0, (1, 0), 0)
     assert [one.batches for one in trace.steps] == ["aa", "bb", "cc", "dd", "ee"]
+    assert trace.scored == 7.75
     assert (trace.epochs, trace.scores) == ({1: "0x1p-2"}, {1: ("0x1p-5", "0x1p-6", "0x1p-7")})
 
 

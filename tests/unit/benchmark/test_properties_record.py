@@ -58,12 +58,11 @@ def test_a_damaged_record_is_refused_or_another_record(
     path.write_bytes(whole[:at] + noise + whole[at + data.draw(st.integers(0, 20)) :])
     try:
         found = read_record(path)
-    except DataError as error:
-        assert str(path) in str(error)
-    else:
-        write_record(found, path)
-        # NaN is not equal to itself, but its text is.
-        assert json.dumps(read_record(path).results) == json.dumps(found.results)
+    except DataError:
+        return
+    write_record(found, path)
+    # NaN is not equal to itself, but its text is.
+    assert json.dumps(read_record(path).results) == json.dumps(found.results)
 
 
 def nested(levels: int) -> Any:

@@ -1,4 +1,9 @@
+import gc
+import itertools
+import os
 import signal
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +14,7 @@ from pipelines import pytorch_loader
 from pipelines.base import Shard
 from pipelines.data_loader import LoaderConfig, build
 from pipelines.pytorch_loader import PytorchTrainLoader
+from pipelines.samples import Samples
 
 
 def blocked() -> bool:
@@ -32,3 +38,39 @@ def test_workers_are_started_with_interrupts_blocked(
     loader.close()
     assert seen == [True]
     assert not blocked()
+
+
+class Pipeline:
+    """As DALI's: in a cycle with itself, and not to be destroyed in another process than its own."""
+
+    def __init__(self, told: Path) -> None:
+        self.itself, self._told = self, told
+
+    def __del__(self) -> None:
+        with self._told.open("a") as file:
+            print(os.getpid(), file=file)
+
+
+def test_workers_do_not_destroy_what_their_parent_dropped(
+    config: LoaderConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write = Samples.write
+
+    def collecting(self: Samples, *sample: Any) -> Any:
+        gc.collect()
+        return write(self, *sample)
+
+    monkeypatch.setattr(Samples, "write", collecting)
+    told = tmp_path / "destroyed"
+    gc.disable()
+    try:
+        Pipeline(told)
+        loader = build(replace(config, num_workers=2), Shard(), torch.device("cpu"))
+        for _ in itertools.islice(loader, 4):
+            pass
+        loader.close()
+        assert not told.exists()
+    finally:
+        gc.enable()
+    gc.collect()
+    assert told.read_text() == f"{os.getpid()}\n", "the parent does it by itself"
