@@ -1,8 +1,8 @@
 """What a run wrote down of itself: see `benchmark.chaos.child`.
 
 Lines are ``begin PID TIME``, ``start EPOCH STEP STEPS_PER_EPOCH``, ``step EPOCH STEP HASH LOSS TIME``,
-``epoch EPOCH LOSS`` and ``score EPOCH DICE LOSS TRAIN_LOSS TIME``. Times are on time.monotonic, numbers that must
-not lose a bit are hexadecimal.
+``epoch EPOCH LOSS`` and ``score EPOCH DICE LOSS TRAIN_LOSS TIME``. Times are on time.monotonic, numbers that
+must not lose a bit are hexadecimal.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,8 @@ def read_trace(path: Path) -> Trace:
     trace = Trace()
     if not path.exists():
         return trace
-    for line in path.read_text(encoding="ascii").splitlines():
+    # What follows the last end of a line is still being written.
+    for line in path.read_text(encoding="ascii").rpartition("\n")[0].splitlines():
         kind, *words = line.split()
         if kind == "begin":
             trace.pid, trace.began = int(words[0]), float(words[1])
