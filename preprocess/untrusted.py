@@ -15,6 +15,11 @@ def printable(text: str) -> str:
     )
 
 
+def printable_lines(text: str) -> str:
+    """``text`` with each of its lines ``printable``."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def is_shallow(value: Any, levels: int) -> bool:
     """Whether lists and objects of plain JSON lie in each other no deeper than ``levels``.
 

@@ -204,18 +204,18 @@ def watched(world: World, timeout: float, signals: Signals) -> Iterator[None]:
         watch.stop()
         raise
     except (KeyboardInterrupt, SystemExit) as ended:
-        with signals.heeded():
-            # A launcher sends it to those that a dead rank leaves behind.
-            first = watch.first_fault(2 * _BEAT_S)
-            if first is None:
-                watch.report(_BY_A_SIGNAL)
-            watch.stop()
+        signals.heed()
+        # A launcher sends it to those that a dead rank leaves behind.
+        first = watch.first_fault(2 * _BEAT_S)
+        if first is None:
+            watch.report(_BY_A_SIGNAL)
+        watch.stop()
         if first is not None and first.reason != f"failed: {_BY_A_SIGNAL}":
             raise RunError(first.sentence) from ended
         raise
     except Exception as error:
-        with signals.heeded():
-            fault = _reason(watch, error)
+        signals.heed()
+        fault = _reason(watch, error)
         if fault is None:
             raise
         raise RunError(fault) from error

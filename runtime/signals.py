@@ -55,6 +55,10 @@ class Signals:
         """From now on the process ends within ``grace_s`` seconds of a signal, if need be by force."""
         self._grace_s = grace_s
 
+    def heed(self) -> None:
+        """From now on a signal is noted and raises nothing: this process is on its way out with a reason."""
+        self._heeded = True
+
     @contextlib.contextmanager
     def heeded(self) -> Iterator[None]:
         """Inside, a signal is noted and raises nothing: somebody looks at `received` between steps.

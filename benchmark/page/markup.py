@@ -3,7 +3,7 @@
 import html
 from collections.abc import Iterable, Sequence
 
-from preprocess.untrusted import printable
+from preprocess.untrusted import printable_lines
 
 _SHORT = 26
 """Letters of a cell that is not broken into lines: numbers with their intervals."""
@@ -22,7 +22,7 @@ def escaped(text: str) -> Markup:
     """
     if isinstance(text, Markup):
         return text
-    return Markup(html.escape("\n".join(map(printable, str(text).split("\n")))))
+    return Markup(html.escape(printable_lines(str(text))))
 
 
 def element(tag: str, *content: str, **attributes: str) -> Markup:
