@@ -11,8 +11,10 @@ from pipelines.data_loader import (
     build,
     build_evaluation,
     fingerprint,
+    samples_of,
+    schedule,
 )
-from pipelines.dataset import dataset_sizes
+from pipelines.dataset import dataset_sizes, split_cases
 from pipelines.errors import DataError
 
 CPU = torch.device("cpu")
@@ -125,3 +127,38 @@ def test_a_fingerprint_tells_streams_apart(config: LoaderConfig) -> None:
     # On a GPU DALI's own noise.
     assert fingerprint(config, Shard(), torch.device("cuda", 0)) == base
     assert fingerprint(replace(config, loader="dali"), Shard(), torch.device("cuda", 0))["noise"] == "DALI's"
+
+
+@pytest.mark.parametrize("sharding", ["global", "static"])
+@pytest.mark.parametrize(
+    ("world", "batch", "ga", "last"), [(1, 2, 1, "drop"), (2, 1, 3, "pad"), (3, 1, 2, "drop")]
+)
+def test_samples_of_a_step_are_those_of_all_ranks_and_micro_batches(
+    config: LoaderConfig, sharding: str, world: int, batch: int, ga: int, last: str
+) -> None:
+    settings = replace(config, sharding=sharding, batch_size=batch, ga_steps=ga, last_batch=last)  # type: ignore[arg-type]
+    names = [case.name for case in split_cases(settings)[0]]
+    ranks = [schedule(settings, Shard(rank, world)) for rank in range(world)]
+    for epoch in (1, 4):
+        streams = [rank.steps(Position(epoch)) for rank in ranks]
+        for step in range(1, ranks[0].steps_per_epoch // ga + 1):
+            consumed = [next(stream) for _ in range(ga) for stream in streams]
+            expected = {
+                (position, names[case])
+                for part in consumed
+                for position, case in zip(part.positions, part.cases, strict=True)
+            }
+            # Whichever rank asks.
+            for rank in range(world):
+                found = samples_of(settings, Shard(rank, world), epoch, step)
+                assert len(found) == world * batch * ga
+                assert set(found) == expected
+                assert [sample.index for sample in found] == sorted(sample.index for sample in found)
+
+
+def test_samples_of_a_step_that_does_not_exist(config: LoaderConfig) -> None:
+    assert samples_of(config, Shard(), 2, 3)[-1].index == 5
+    for step in (0, 4):
+        with pytest.raises(DataError, match=f"step {step} is not one of an epoch's 3 steps"):
+            samples_of(config, Shard(), 2, step)
+    assert samples_of(SYNTHETIC, Shard(), 1, 1) == ()

@@ -1,3 +1,5 @@
+import ctypes
+import errno
 import os
 import pickle
 from pathlib import Path
@@ -171,6 +173,63 @@ def test_a_file_that_shrinks_is_an_error_and_not_the_end_of_the_process(tmp_path
     for read in (volume.whole, lambda: volume.window(CropWindow((15, 0, 0), (5, 64, 64)))):
         with pytest.raises(DataError, match=r"v\.npy shrank from 327808 to 200000 bytes"):
             read()
+
+
+def test_a_file_that_was_written_to_is_an_error(tmp_path: Path) -> None:
+    path = save(tmp_path / "v.npy", image())
+    volume = MappedVolume(path, np.float32)
+    assert volume.is_current()
+    with path.open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(DataError, match=r"v\.npy grew from 2900 to 2904 bytes during the run: preprocess"):
+        volume.window(CropWindow((0, 0, 0), (1, 1, 1)))
+    save(path, image())
+    assert not volume.is_current()
+    with pytest.raises(DataError, match=r"v\.npy was written to during the run: preprocess"):
+        volume.whole()
+
+
+@pytest.mark.parametrize("name", ["gone", "another file"])
+def test_a_file_that_shrank_before_its_name_went_does_not_end_the_process(tmp_path: Path, name: str) -> None:
+    path = save(tmp_path / "v.npy", image((1, 20, 64, 64)))
+    volume = MappedVolume(path, np.float32)
+    other = save(tmp_path / "w.npy", image((1, 20, 64, 64)))
+    os.truncate(path, 200_000)
+    if name == "gone":
+        path.unlink()
+    else:
+        other.replace(path)
+    assert not volume.is_current()
+    with pytest.raises(DataError, match=r"v\.npy shrank and was then replaced during the run"):
+        volume.whole()
+
+
+def test_where_the_kernel_does_not_tell_what_was_opened_is_taken_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing:
+        def process_vm_readv(self, *arguments: object) -> int:
+            ctypes.set_errno(errno.EPERM)
+            return -1
+
+    path, array = tmp_path / "v.npy", image()
+    volume = MappedVolume(save(path, array), np.float32)
+    path.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(file_mapping, "_libc", Refusing())
+        volume.check()
+    np.testing.assert_array_equal(volume.whole()[0], array[0])
+
+
+def test_without_a_descriptor_to_spare_reading_ahead_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(pid: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    volume = MappedVolume(save(tmp_path / "v.npy", image()), np.float32)
+    monkeypatch.setattr(os, "pidfd_open", none_left)
+    np.testing.assert_array_equal(volume.window(CropWindow((0, 0, 0), SHAPE))[0], image()[0])
 
 
 def test_a_kernel_that_refuses_the_one_call_is_asked_range_by_range(
