@@ -12,12 +12,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-NARROW = (
-    "--filters", "8", "16", "32", "64", "80",
-    "--input_shape", "64", "64", "64", "--val_input_shape", "64", "64", "64",
-)  # fmt: skip
-"""The network and patches that a CPU trains in seconds."""
-
 SMALL = (
     "--filters", "4", "8", "--input_shape", "16", "16", "16", "--val_input_shape", "32", "32", "32",
     "--num_workers", "1", "--evaluate_every", "1", "--start_eval_at", "1", "--seed", "3",

@@ -11,22 +11,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.integration.conftest import NARROW, ROOT, SMALL, dice_scores, processes_naming, python, succeed
+from tests.integration.conftest import ROOT, SMALL, dice_scores, processes_naming, python, succeed
 
 
-@pytest.mark.slow
-def test_train_on_the_phantom_and_evaluate_the_best_again(phantom: Path, tmp_path: Path) -> None:
+def test_train_and_evaluate_the_best_again(cubes: Path, tmp_path: Path) -> None:
     checkpoint = tmp_path / "ckpt.pth"
     output = succeed(
-        "main.py", "--data_dir", phantom, "--epochs", 2, "--evaluate_every", 1, "--start_eval_at", 1, *NARROW,
-        "--save_ckpt_path", checkpoint, "--log_dir", tmp_path, "--num_workers", 2,
+        "main.py", "--data_dir", cubes, *SMALL, "--epochs", 2, "--learning_rate", 0.01, "--num_workers", 2,
+        "--save_ckpt_path", checkpoint, "--log_dir", tmp_path,
     )  # fmt: skip
     scores = dice_scores(output)
     assert len(scores) == 2
     assert "unreached after epoch 2" in output
     assert (tmp_path / "unet3d.log").read_text().count("eval_accuracy") == 2
     evaluated = succeed(
-        "main.py", "--data_dir", phantom, *NARROW, "--exec_mode", "evaluate", "--load_ckpt_path", checkpoint
+        "main.py", "--data_dir", cubes, *SMALL, "--exec_mode", "evaluate", "--load_ckpt_path", checkpoint
     )
     assert float(evaluated.split("mean_dice ")[1].split()[0]) == pytest.approx(max(scores), abs=5e-5)
 
