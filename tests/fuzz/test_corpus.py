@@ -16,6 +16,10 @@ def files(kind: str) -> list[Path]:
     return sorted(path for folder in ("corpus", "crashers") for path in (HERE / folder / kind).iterdir())
 
 
+def named(path: Path) -> str:
+    return f"{path.parent.parent.name}-{path.name}"
+
+
 @pytest.fixture
 def _untraced() -> Iterator[None]:
     """Without the tracing of memory that the target leaves on."""
@@ -24,18 +28,22 @@ def _untraced() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_untraced")
-@pytest.mark.parametrize("path", files("npy"), ids=lambda path: f"{path.parent.parent.name}-{path.name}")
+@pytest.mark.parametrize("path", files("npy"), ids=named)
 def test_a_volume_is_read_or_refused(path: Path) -> None:
     targets.npy(path.read_bytes())
 
 
-@pytest.mark.parametrize("path", files("mllog"), ids=lambda path: f"{path.parent.parent.name}-{path.name}")
-@pytest.mark.parametrize("pad", range(2), ids=["plain", "terminal"])
-def test_a_log_is_read_or_refused(path: Path, pad: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", files("mllog"), ids=named)
+def test_a_log_is_read_or_refused(path: Path, tmp_path: Path) -> None:
+    targets.mllog(path.read_bytes(), tmp_path)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("path", [path for path in files("mllog") if "found_" not in path.name], ids=named)
+def test_a_log_is_shown_on_a_terminal_and_in_a_file(path: Path, terminal: bool, tmp_path: Path) -> None:
     data = path.read_bytes()
-    # Lengths that are multiples of eight are shown as on a terminal; blanks at the end mean nothing.
-    data += b" " * (-len(data) % 8 + 1 - pad)
-    targets.mllog(data, tmp_path)
+    # What is a multiple of eight bytes long is shown as on a terminal; blanks at the end mean nothing.
+    targets.mllog(data + b" " * (-len(data) % 8 + (not terminal)), tmp_path)
 
 
 def test_the_seeds_reach_what_they_are_for(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,8 @@ def test_an_interrupted_campaign_leaves_nothing_but_its_record(tmp_path: Path) -
         [sys.executable, "-m", "benchmark", "chaos", "--seed", str(SEED), "--out", str(tmp_path / "out")],
         cwd=ROOT,
         env=os.environ | {"TMPDIR": str(temporary)},
+        # Jobs of a shell in the background ignore it, and so do their children.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
