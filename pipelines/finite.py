@@ -1,5 +1,6 @@
 """Whether an image holds NaN or an infinity, at a price that every patch can pay."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,11 +28,16 @@ _FORMATS = {
 def all_finite(values: NDArray[Any]) -> bool:
     """Whether no value of a float32 or float16 array, C-contiguous and not empty, is NaN or infinite.
 
-    Read as whole numbers with a sign, the values without one keep their order, and +inf and NaN are the
-    greatest; read without a sign, -inf and NaN with a sign are. So two maxima decide, which numpy takes with
-    vector instructions: a patch of 128^3 takes 0.21 ms as float32 and 0.09 ms as float16, of which
-    ``np.isfinite`` takes 0.17 and 2.9 ms. A dot product of the values (0.13 ms) would overflow.
+    A sum of squares is finite only if all its terms are: for a patch of 128^3 it takes 0.13 ms in a cache of
+    its own. Where it overflows, and for float16, whose squares do so from 256 on, the bits decide: read as
+    whole numbers with a sign, +inf and NaN are the greatest of the values without one; read without a sign,
+    -inf and NaN are the greatest of those with one. These two maxima take 0.21 ms as float32 and 0.09 ms as
+    float16, of which ``np.isfinite`` takes 2.9 ms.
     """
+    if values.dtype == np.float32:
+        flat = values.reshape(-1)
+        if math.isfinite(np.dot(flat, flat)):
+            return True
     bits = _FORMATS[values.dtype]
     return bool(
         values.view(bits.signed).max() < bits.infinity
