@@ -130,7 +130,7 @@ def train(
         Stopped: A signal asked to; what was done is saved.
     """
     last_epoch = plan.first_epoch - 1
-    if plan.best_dice >= plan.quality_threshold:
+    if plan.best_dice and plan.best_dice >= plan.quality_threshold:  # 0: nothing was evaluated yet
         return Outcome("reached", last_epoch, None)
     steps = training_steps(
         state, iter(loader), plan.steps_per_epoch, plan.learning_rate, plan.first_epoch, plan.first_step
