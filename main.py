@@ -17,6 +17,7 @@ from benchmark.dataset_identity import data_of
 from benchmark.disturbances import Disturbances
 from benchmark.record import Record, write_record
 from pipelines.errors import DataError
+from preprocess.untrusted import printable_lines
 from runtime.arguments import RunConfig, parse_arguments
 from runtime.distributed_utils import World, join_world, local_rank_of_launcher
 from runtime.errors import RunError, Stopped
@@ -83,7 +84,7 @@ def train(config: RunConfig, world: World, signals: Signals) -> int:
 
 def complain(sentence: str) -> None:
     """Say on standard error, in one write: ranks share it, and their lines must not run into each other."""
-    sys.stderr.write(f"main.py: {sentence}\n")
+    sys.stderr.write(f"main.py: {printable_lines(sentence)}\n")
 
 
 def act(config: RunConfig, signals: Signals) -> int:

@@ -23,6 +23,7 @@ from benchmark.submission import command as submission
 from benchmark.sweep import command as sweep
 from pipelines.errors import DataError
 from preprocess.flags import OneSentenceParser
+from preprocess.untrusted import printable, printable_lines
 from runtime.errors import RunError
 
 COMMANDS = {
@@ -81,8 +82,8 @@ def _first_line(error: Exception) -> str:
 def _sentence(error: Exception) -> str:
     """A system's error by file and reason; others speak for themselves."""
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+        return printable(f"{error.filename}: {error.strerror}")
+    return printable_lines(str(error))
 
 
 def _terminate(signum: int, frame: object) -> NoReturn:

@@ -1,5 +1,6 @@
 """The rates in a record that another record's can be compared with, and what they were measured of."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,7 +52,9 @@ def measured(record: Record, path: Path) -> dict[str, Measured]:
         if record.results["findings"] is None:
             raise DataError(f"{path} was interrupted before all arms were measured: measure again")
         return {"": Measured(fingerprint(record), _arms(record.results))}
-    except (KeyError, TypeError, AttributeError) as error:
+    except DataError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{path} has no results as suite {record.suite} has them ({error!r}): was it edited?"
         ) from error
@@ -97,6 +100,6 @@ def _rate(values: Mapping[str, Any], *names: str) -> Rate:
         raise KeyError(names[0])
     if low is None or high is None:
         return Rate(None, remark or "too few steps for an interval")
-    if not 0 < low <= value <= high:
+    if not 0 < low <= value <= high < math.inf:
         raise TypeError(f"{names[0]} is not within its interval")
     return Rate(Interval(float(value), float(low), float(high)), "" if values.get("steady", True) else remark)

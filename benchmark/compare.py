@@ -15,6 +15,7 @@ from benchmark.ratio import EXIT_STATUS, NOISE_FLOOR, QUICK_FLOOR, Verdict, judg
 from benchmark.record import Record, read_record, write_record
 from pipelines.errors import DataError
 from preprocess.flags import positive
+from preprocess.untrusted import printable
 from runtime.loader_arguments import number
 from runtime.statistics import MIN_PAIRS, show
 
@@ -87,8 +88,9 @@ def run(flags: argparse.Namespace) -> int:
     floor = NOISE_FLOOR if flags.noise_floor is None else flags.noise_floor
     found = compare(a, b, flags.ignore, floor)
     for name, path, record in zip("AB", paths, records, strict=True):
-        print(f"{name}: {path}, {record.date[:10]}, commit {record.environment.get('commit', 'unknown')[:9]}")
-    print(*found.text(), sep="\n")
+        commit = str(record.environment.get("commit", "unknown"))[:9]
+        print(printable(f"{name}: {path}, {record.date[:10]}, commit {commit}"))
+    print(*map(printable, found.text()), sep="\n")
     verdict = found.verdict(flags.arm)
     print(f"{flags.arm}: {verdict}")
     if flags.accept:

@@ -110,4 +110,7 @@ def _dtype(image: Path) -> str:
     descr = npy_descr(image)
     if descr is None:
         raise DataError(f"{image} is not a .npy file: preprocess the case again")
-    return np.dtype(descr).name
+    try:
+        return np.dtype(descr).name
+    except TypeError as error:
+        raise DataError(f"{image} names {descr}, which is no dtype: preprocess the case again") from error

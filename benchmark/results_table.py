@@ -5,10 +5,13 @@ line is a heading that says what was found; where there is a ``report.html``, it
 """
 
 import argparse
+import re
 from pathlib import Path
 
 from benchmark.environment import ROOT
 from benchmark.record import read_record
+from pipelines.errors import DataError
+from preprocess.untrusted import printable
 
 HEAD = """# Results
 
@@ -44,10 +47,21 @@ def row(folder: Path) -> str:
         DataError, OSError: The folder lacks a file, or its record is none.
     """
     record = read_record(folder / "record.json")
-    title = (folder / "notes.md").read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+    title = _cell((folder / "notes.md").read_text(encoding="utf-8").partition("\n")[0].lstrip("# "))
     page = f" ([page]({folder.name}/report.html))" if (folder / "report.html").exists() else ""
     machine = record.environment
-    accelerators = ", ".join(gpu["name"] for gpu in machine["gpus"]) or "no GPU"
-    commit = machine.get("commit", "unknown")[:9] + (" (modified)" if machine.get("dirty") else "")
-    cpu = f"{machine['usable_cpus']} CPUs ({machine['cpu']}), {accelerators}"
-    return f"| {record.date[:10]} | [{title}]({folder.name}/notes.md){page} | {cpu} | {commit} |\n"
+    try:
+        accelerators = ", ".join(gpu["name"] for gpu in machine["gpus"]) or "no GPU"
+        cpu = f"{machine['usable_cpus']} CPUs ({machine['cpu']}), {accelerators}"
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{folder}/record.json does not name the machine as records do ({error!r}): was it edited?"
+        ) from error
+    commit = str(machine.get("commit", "unknown"))[:9] + (" (modified)" if machine.get("dirty") else "")
+    date, cpu, commit = map(_cell, (record.date[:10], cpu, commit))
+    return f"| {date} | [{title}]({folder.name}/notes.md){page} | {cpu} | {commit} |\n"
+
+
+def _cell(text: str) -> str:
+    """On one line of a table in Markdown, with nothing that ends a cell or a link, or begins an element."""
+    return re.sub(r"([\[\]<>|])", r"\\\1", printable(text))

@@ -36,8 +36,9 @@ def all_finite(values: NDArray[Any]) -> bool:
     """
     if values.dtype == np.float32:
         flat = values.reshape(-1)
-        if math.isfinite(np.dot(flat, flat)):
-            return True
+        with np.errstate(over="ignore", invalid="ignore"):
+            if math.isfinite(np.dot(flat, flat)):
+                return True
     bits = _FORMATS[values.dtype]
     return bool(
         values.view(bits.signed).max() < bits.infinity

@@ -3,12 +3,14 @@
 import argparse
 from typing import NoReturn
 
+from preprocess.untrusted import printable
+
 
 class OneSentenceParser(argparse.ArgumentParser):
     """argparse, but a wrong flag gets one sentence rather than the usage of all flags; exit status 2."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+        self.exit(2, f"{self.prog}: error: {printable(message)} (see --help)\n")
 
 
 def positive(text: str) -> int:

@@ -103,7 +103,7 @@ class Manifest:
             return cls(body["origin"], detail, str(body["spec"]), storage_dtype, cases)
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ManifestError(f"{path} is damaged or of another version ({error})") from error
 
 

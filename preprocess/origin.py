@@ -28,7 +28,7 @@ def read_origin(raw_dir: Path) -> tuple[Origin, Detail]:
         return "kits19", {}
     try:
         return "phantom", dict(json.loads(marker.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{marker} is damaged ({error}); make the phantom again") from error
 
 

@@ -10,6 +10,9 @@ from pipelines.config import DaliPlace, DataCache, ImageDtype, LoaderConfig, Rea
 from pipelines.errors import DataError
 from pipelines.volumes import CacheDtype
 
+_LARGEST = 2**63 - 1
+"""Of any number: what is larger is a slip, and infinite seconds or rates are none."""
+
 
 def number(
     kind: type, low: float, high: float = float("inf"), *, above: bool = False
@@ -21,7 +24,7 @@ def number(
             value = kind(text)
         except ValueError:
             value = float("nan")
-        if not (low < value if above else low <= value) or not value <= high:
+        if not (low < value if above else low <= value) or not value <= min(high, _LARGEST):
             bound = f"{'above' if above else 'of at least'} {low:g}" if low > -1e300 else ""
             limit = f" and at most {high:g}" if high < 1e300 else ""
             name = "a whole number" if kind is int else "a number"

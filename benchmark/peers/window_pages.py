@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from numpy.lib import format as npy
 
 from pipelines.cases import Case
 from pipelines.draw import DrawConfig, Shape, draw
 from pipelines.errors import DataError
+from pipelines.npy_header import read_header
 
 
 def header(path: Path) -> tuple[Shape, int, int]:
@@ -21,14 +21,12 @@ def header(path: Path) -> tuple[Shape, int, int]:
     """
     with path.open("rb") as file:
         try:
-            version = npy.read_magic(file)
-            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, _, dtype = read(file)
+            shape, _, dtype, offset = read_header(file)
         except ValueError as error:
             raise DataError(f"{path} is no .npy file ({error}): preprocess it again") from error
-        if len(shape) != 4:
-            raise DataError(f"{path} has shape {shape}, expected (1, D, H, W): preprocess it again")
-        return shape[1:], dtype.itemsize, file.tell()
+    if len(shape) != 4:
+        raise DataError(f"{path} has shape {shape}, expected (1, D, H, W): preprocess it again")
+    return shape[1:], dtype.itemsize, offset
 
 
 def page_bytes(start: Shape, patch: Shape, volume: Shape, itemsize: int, offset: int) -> int:

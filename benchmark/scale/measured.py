@@ -54,7 +54,7 @@ def read_measured(path: Path) -> Measured:
         return _READERS[record.suite](record, path)
     except DataError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise DataError(
             f"{path} has no step time as suite {record.suite} has it ({error!r}): was it edited?"
         ) from error

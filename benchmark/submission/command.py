@@ -18,6 +18,7 @@ from benchmark.submission.system import fits_logs, inspect_system, read_system
 from benchmark.submission.verdicts import show_objections, show_verdicts, write_verdicts
 from pipelines.errors import DataError
 from preprocess.flags import positive
+from preprocess.untrusted import printable
 from runtime.mlperf_arguments import RULESETS, MlperfConfig
 
 
@@ -96,10 +97,22 @@ def _build(flags: argparse.Namespace) -> int:
 
 
 def _check(flags: argparse.Namespace) -> int:
+    _stay_inside(flags.package)
     layouts, objections = inspect_package(flags.package, flags.ruleset)
     show_objections(objections)
     passed = _ask(flags.package, layouts, objections, flags)
     return 0 if passed and not objections else 1
+
+
+def _stay_inside(root: Path) -> None:
+    """Refuse a package in which package_checker, which writes scaling.json, would write elsewhere.
+
+    Raises:
+        DataError: a folder or scaling.json in it is a link.
+    """
+    for path in root.rglob("*"):
+        if path.is_symlink() and (path.is_dir() or path.name == "scaling.json"):
+            raise DataError(f"{path} is a link, through which package_checker would write: remove it first")
 
 
 def _ask(
@@ -124,7 +137,7 @@ def _ask(
 def _status(flags: argparse.Namespace) -> int:
     progress = read_progress(flags.results)
     for sentence in progress_text.sentences(progress, flags.runs, flags.ruleset):
-        print(sentence)
+        print(printable(sentence))
     return 0
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark.mllog.log import TOKEN
+from benchmark.mllog.log import TOKEN, as_number
 from benchmark.submission.objections import Objection
 from pipelines.errors import DataError
 
@@ -68,7 +68,7 @@ def _line(number: int, line: str) -> Line:
     text = rest.strip()
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"is cut or garbled ({error}), expected {TOKEN} and a JSON object") from error
     if not isinstance(content, dict):
         raise DataError(f"holds {text[:40]}, expected a JSON object")
@@ -79,8 +79,8 @@ def _line(number: int, line: str) -> Line:
     key, time_ms, metadata = content["key"], content["time_ms"], content["metadata"]
     if not isinstance(key, str) or not isinstance(metadata, dict):
         raise DataError("has a key that is no text or metadata that are no table, expected both")
-    if isinstance(time_ms, bool) or not isinstance(time_ms, int | float):
-        raise DataError(f"has time_ms {time_ms!r}, expected a number of milliseconds")
+    if as_number(time_ms) is None:
+        raise DataError(f"has time_ms {str(time_ms)[:40]!r}, expected a number of milliseconds")
     return Line(number, text, float(time_ms), key, content["value"], metadata)
 
 

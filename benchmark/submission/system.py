@@ -58,7 +58,7 @@ def read_system(path: Path) -> dict[str, Any]:
             f"{path} cannot be read ({error.strerror}); python -m benchmark submission system --out {path} "
             "writes one to complete"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON ({error}), expected a system description; mend it") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} is no table, expected a JSON object with the fields of a system description")

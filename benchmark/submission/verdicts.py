@@ -7,13 +7,14 @@ from typing import Any
 
 from benchmark.submission.answers import Verdict
 from benchmark.submission.objections import Objection, sentences
+from preprocess.untrusted import printable
 from runtime.files import set_aside
 
 
 def show_objections(objections: Sequence[Objection]) -> None:
     """A line for each, and how many there are."""
     for sentence in sentences(objections):
-        print(f"refused: {sentence}")
+        print(f"refused: {printable(sentence)}")
 
 
 def show_verdicts(verdicts: Sequence[Verdict]) -> None:

@@ -75,7 +75,7 @@ def logged_seeds(path: Path) -> set[int]:
         return set(_seeds_in(path.read_text(encoding="utf-8", errors="replace")))
     except OSError as error:
         raise RunError(f"{path} cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise RunError(f"{path} has a damaged line with a seed ({error})") from error
 
 

@@ -84,7 +84,7 @@ class Stamp:
             raise RunError(f"{path} does not exist") from error
         except OSError as error:
             raise RunError(f"{path} cannot be read ({error.strerror})") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise RunError(f"{path} is damaged or of another version ({error})") from error
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,6 +126,32 @@ def test_a_variable_that_nobody_knows_is_refused_before_anything_starts(stubs: S
     done = stubs.run(LAUNCH / "run_with_docker.sh", "nothing")
     assert done.returncode == 1
     assert "nothing is no file and no configuration" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "touch ran", "LOG_DIR=$(touch ran)", "LOG_DIR=`touch ran`", "LOG_DIR=x; touch ran", "PATH=evil",
+        "LOG_DIR=${LOG_DIR:-$(touch ran)}", 'LOG_DIR="$(touch ran)"', "LOG_DIR=${LOG_DIR@P}", "IFS=x",
+        "LOG_DIR=$[a[$(touch ran)]]", "LOG_DIR=x\\", ". evil.sh", "LOG_DIR=<(touch ran)", "LOG_DIR=x\r",
+        'source "$(dirname "${BASH_SOURCE[0]}")/mine.sh"', "source ./evil.sh", "BASH_ENV=evil.sh",
+        "LOG_DIR=x touch ran",
+    ],
+)  # fmt: skip
+def test_a_configuration_runs_nothing(stubs: Stubs, line: str) -> None:
+    config = stubs.folder / "mine.sh"
+    (stubs.folder / "evil.sh").write_text("touch ran\n")
+    config.write_text(f"# mine\nLEARNING_RATE=${{LEARNING_RATE:-2.0}} # high\n{line}\n")
+    script = 'source launch/read_config.sh; cd "$2"; read_config "$1" && echo "read: $LOG_DIR"'
+    done = stubs.run("bash", "-uc", script, "bash", config, stubs.folder)
+    assert "read: " not in done.stdout
+    assert re.search(r"mine\.sh(, line [23]: expected NAME=value|: sets \w+, which)", done.stderr), (
+        done.stderr
+    )
+    assert not (stubs.folder / "ran").exists()
+    config.write_text('LEARNING_RATE=${LEARNING_RATE:-2.0} # high\nLOG_DIR="$HOME/my logs"')
+    done = stubs.run("bash", "-uc", script, "bash", config, stubs.folder)
+    assert done.stdout == f"read: {stubs.folder}/my logs\n"
 
 
 def test_the_environment_wins_over_a_configuration(stubs: Stubs) -> None:

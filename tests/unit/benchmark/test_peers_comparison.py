@@ -110,5 +110,5 @@ def test_nothing_is_left_of_a_process_and_its_end_is_explained(
 def test_a_failure_of_the_contender_is_one_line(settings: Settings) -> None:
     with pytest.raises(fresh.ContenderError, match="^NotImplementedError$"):
         fresh.run("prepare", "pytorch", settings)
-    with pytest.raises(fresh.ContenderError, match=r"^DataError: .*a patch of .* does not fit[^\n]*$"):
+    with pytest.raises(fresh.ContenderError, match=r"^CaseError: .*a patch of .* does not fit[^\n]*$"):
         fresh.run("rate", "pytorch", replace(settings, patch=100))

@@ -44,6 +44,8 @@ def outcome(argv: list[str]) -> tuple[RunConfig | int, str]:
 @given(st.lists(words, max_size=6), st.booleans())
 @example(["--val_input_shape", *["9" * 400] * 3], True)
 @example(["--input_shape", "64", "64", "6" * 500], True)
+@example(["--val_input_shape", f"32{'0' * 400}", "64", "64"], True)
+@example(["a\nb\x1b[2J"], True)
 def test_any_words_are_a_run_or_one_sentence(argv: list[str], with_data: bool) -> None:
     found, said = outcome([*(["--data_dir", "d"] if with_data else []), *argv])
     if found == 0:
