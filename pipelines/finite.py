@@ -36,7 +36,7 @@ def all_finite(values: NDArray[Any]) -> bool:
     """
     if values.dtype == np.float32:
         flat = values.reshape(-1)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             if math.isfinite(np.dot(flat, flat)):
                 return True
     bits = _FORMATS[values.dtype]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -277,7 +278,7 @@ def test_checkpoints_come_when_they_are_due(every: SaveEvery, expected: list[tup
 
 def test_minutes_are_those_of_a_clock_that_does_not_jump(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(0, 10_000, 50))  # a step takes 50 s, with two looks at the clock where one is saved
-    monkeypatch.setattr("runtime.keeper.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("runtime.keeper.time", SimpleNamespace(monotonic=lambda: next(now)))
     places = Places()
     every = SaveEvery(minutes=2)
     run((0.1,), epochs=2, keeper=Keeper(WORLD, Signals(), saves=True, saving=places, every=every))
