@@ -1,6 +1,7 @@
 """The flags of the data pipeline, and the loader that the command line asks for."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -10,8 +11,8 @@ from pipelines.config import DaliPlace, DataCache, ImageDtype, LoaderConfig, Rea
 from pipelines.errors import DataError
 from pipelines.volumes import CacheDtype
 
-_LARGEST = 2**63 - 1
-"""Of any number: what is larger is a slip, and infinite seconds or rates are none."""
+_LARGEST = {int: 2**63 - 1, float: sys.float_info.max}
+"""What is larger is a slip, and infinite seconds or rates are none."""
 
 
 def number(
@@ -24,7 +25,7 @@ def number(
             value = kind(text)
         except ValueError:
             value = float("nan")
-        if not (low < value if above else low <= value) or not value <= min(high, _LARGEST):
+        if not (low < value if above else low <= value) or not value <= min(high, _LARGEST[kind]):
             bound = f"{'above' if above else 'of at least'} {low:g}" if low > -1e300 else ""
             limit = f" and at most {high:g}" if high < 1e300 else ""
             name = "a whole number" if kind is int else "a number"
