@@ -21,7 +21,6 @@ from pipelines.errors import DataError
 from pipelines.volumes import FileVolumes, Patch
 from preprocess.files import whole_file
 from preprocess.flags import positive
-from preprocess.nifti import write_array
 from preprocess.spec import TARGET_SPACING_MM
 from runtime.arguments import add_run_flags, run_config
 from runtime.loader_arguments import number
@@ -85,6 +84,12 @@ def run(flags: argparse.Namespace) -> int:
         flags.parser.error(
             "--loader synthetic has one random batch and no patches of cases: nothing to replay"
         )
+    try:
+        from preprocess.nifti import write_array
+    except ImportError as error:
+        raise DataError(
+            "replay writes NIfTI by nibabel, which is not installed: pip install nibabel"
+        ) from error
     found = replay(config, flags.world_size, flags.epoch, flags.index)
     name = f"{found.case}_seed{config.seed}_epoch{flags.epoch}_index{flags.index}"
     print(*_lines(found, config.loader), sep="\n")
