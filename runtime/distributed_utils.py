@@ -105,6 +105,18 @@ def gather(value: Any, world: World) -> list[Any]:
     return values
 
 
+def store_of_rank_0(world: World, *, joins: bool = True) -> dist.TCPStore | None:
+    """A key-value store that rank 0 holds as long as it lives, for words that no collective can say.
+
+    To be called by all ranks; those for which ``joins`` is not set get None.
+    """
+    host, store = launcher_address(), None
+    if world.rank == 0:
+        store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
+    port = broadcast(store.port if store else None, world)
+    return store if store or not joins else dist.TCPStore(host, port, is_master=False)
+
+
 class MachineRanks:
     """The ranks that run on this rank's machine, as ``pipelines.base.Neighbours``."""
 

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from runtime.distributed_utils import World, broadcast, launcher_address, unwrapped
+from runtime.distributed_utils import World, store_of_rank_0, unwrapped
 from runtime.errors import RunError
 from runtime.inference import EvalResult
 
@@ -145,12 +145,8 @@ def divide(world: World, eval_ranks: int) -> tuple[World, Channel | None]:
     groups = [dist.new_group(ranks) for ranks in (trainers, evaluators, [0, *evaluators])]
     train_group, eval_group, exchange = groups
     control = dist.new_group(trainers, backend="gloo")
-    host, store = launcher_address(), None
-    if world.is_main:
-        store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
-    port = broadcast(store.port if store else None, world)
+    store = store_of_rank_0(world, joins=world.rank >= training)
     place = World(world.device, world.rank, training, train_group, control=control if training > 1 else None)
     if world.rank >= training:
-        store = dist.TCPStore(host, port, is_master=False)
         place = World(world.device, world.rank - training, eval_ranks, eval_group, quiet=True)
     return place, Channel(store, exchange, world.device) if store else None

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch.distributed as dist
 
 from pipelines.errors import DataError
-from runtime.distributed_utils import World, broadcast, gather, launcher_address, this_machine
+from runtime.distributed_utils import World, gather, store_of_rank_0, this_machine
 from runtime.errors import RunError, Stopped
 from runtime.signals import Signals
 
@@ -192,11 +192,8 @@ def watched(world: World, timeout: float, signals: Signals) -> Iterator[None]:
     if world.size == 1:
         yield
         return
-    host, store = launcher_address(), None
-    if world.is_main:
-        store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
-    port = broadcast(store.port if store else None, world)
-    store = store or dist.TCPStore(host, port, is_master=False)
+    store = store_of_rank_0(world)
+    assert store is not None
     watch = RankWatch(world, store, gather(_Peer(this_machine(), os.getpid()), world), timeout)
     try:
         yield
