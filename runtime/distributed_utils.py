@@ -77,14 +77,30 @@ def join_world(local_rank: int) -> Iterator[World]:
     if size == 1:
         yield World(device)
         return
-    if device.type == "cuda":
-        dist.init_process_group("nccl", device_id=device)
-    else:
-        dist.init_process_group("gloo")
+    try:
+        store, rank, size = next(dist.rendezvous("env://"))
+        meeting: dict[str, Any] = {"store": _of_this_attempt(store), "rank": rank, "world_size": size}
+        if device.type == "cuda":
+            dist.init_process_group("nccl", device_id=device, **meeting)
+        else:
+            dist.init_process_group("gloo", **meeting)
+    except RuntimeError as error:  # torch's errors of connections are of this kind
+        raise RunError(f"the {size} ranks could not meet: {str(error).partition(chr(10))[0]}") from error
     try:
         yield World(device, dist.get_rank(), size, control=dist.new_group(backend="gloo"))
     finally:
         dist.destroy_process_group()
+
+
+def _of_this_attempt(store: dist.Store) -> dist.Store:
+    """torchrun keeps one store for all its attempts: without a part of its own, a rank that was started again
+    finds addresses of ranks that are gone, if it comes before they are written anew.
+
+    Only one machine's torchrun counts its attempts as all its ranks do.
+    """
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+        return store
+    return dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def broadcast(value: Any, world: World) -> Any:
