@@ -12,7 +12,7 @@ import torch
 
 from benchmark.mllog.figures import figures
 from benchmark.mllog.log import read_log
-from tests.integration.conftest import SMALL, python, succeed
+from tests.integration.conftest import SMALL, succeed
 from tests.integration.test_mlperf_log import faults
 from tests.integration.test_run_and_time import SMALL_RUN, run_and_time
 
@@ -61,12 +61,6 @@ def test_the_clock_stops_with_the_score_that_reaches_the_target(cubes: Path, tmp
     assert [event["key"] for event in found[-3:]] == ["eval_accuracy", "eval_stop", "run_stop"]
     assert found[-1]["metadata"]["status"] == "success"
     assert [event["key"] for event in found].count("eval_accuracy") == 1
-
-
-def test_somebody_has_to_train(cubes: Path, tmp_path: Path) -> None:
-    done = python(*ranks(2), "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--eval_ranks", 2)
-    assert done.returncode != 0
-    assert "--eval_ranks 2 of 2 ranks leaves none to train" in done.stderr
 
 
 @pytest.mark.slow

@@ -16,8 +16,7 @@ from tests.integration.test_distributed import TORCHRUN
 TRACING = Path(__file__).with_name("tracing.py")
 LOADERS = {
     "pytorch": ("--loader", "pytorch"),
-    "dali": ("--loader", "dali"),
-    "dali-host-static": ("--loader", "dali", "--data_cache", "host", "--sharding", "static"),
+    "dali": ("--loader", "dali", "--data_cache", "host", "--sharding", "static"),
 }
 
 

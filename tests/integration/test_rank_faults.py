@@ -17,9 +17,7 @@ SAYS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("fault", "rank"), [("raises", 1), ("raises", 0), ("killed", 0), ("stopped", 1), ("stopped", 0)]
-)
+@pytest.mark.parametrize(("fault", "rank"), [("raises", 1), ("killed", 0), ("stopped", 1), ("stopped", 0)])
 def test_the_other_rank_names_it_and_ends(cubes: Path, tmp_path: Path, fault: str, rank: int) -> None:
     begin = time.monotonic()
     done = python(
