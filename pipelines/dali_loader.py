@@ -49,7 +49,7 @@ class Draws(NamedTuple):
     """bool scalar."""
     noise: Any
     """float32, 1 x D x H x W: the noise itself; 1 x 0 x 0 x 0 without. Where the graph makes it: int32, 4
-    numbers, that shape."""
+    numbers, its shape, which is 1 x 1 x 1 x 1 without."""
     sigma: Any = None
     """float32 scalar: standard deviation of noise that the graph makes."""
     random_state: Any = None

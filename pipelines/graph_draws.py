@@ -11,6 +11,10 @@ from pipelines.cases import Step
 from pipelines.dali_loader import SKIPAHEAD, Draws
 from pipelines.draw import Augmentation, Shape, noise_key
 
+_UNUSED: Shape = (1, 1, 1)
+"""Of the noise that the graph makes for a sample that gets none. Not empty: on a GPU DALI divides by the
+number of blocks of each sample (``SetupBlockDescs`` of its ``operators/random/rng_base_gpu.h``)."""
+
 
 def draws_of(
     augmentations: Sequence[Augmentation], shape: Shape, seed: int, step: Step, *, noise_in_graph: bool
@@ -21,7 +25,6 @@ def draws_of(
         return [np.array(value, dtype=dtype) for value in values]
 
     noisy = [a.noise_sigma != 0.0 for a in augmentations]
-    no_noise = (0, 0, 0)
     common = (
         scalars([any(a.flips) for a in augmentations], np.bool_),
         scalars([a.flips for a in augmentations], np.int32),
@@ -31,13 +34,13 @@ def draws_of(
     )
     if not noise_in_graph:
         made = [
-            noise_of(a, shape)[None] if wanted else np.zeros((1, *no_noise), np.float32)
+            noise_of(a, shape)[None] if wanted else np.zeros((1, 0, 0, 0), np.float32)
             for a, wanted in zip(augmentations, noisy, strict=True)
         ]
         return Draws(*common, made)[:6]
     return Draws(
         *common,
-        scalars([(1, *(shape if wanted else no_noise)) for wanted in noisy], np.int32),
+        scalars([(1, *(shape if wanted else _UNUSED)) for wanted in noisy], np.int32),
         scalars([a.noise_sigma for a in augmentations], np.float32),
         [_philox_state(noise_key(seed, step.epoch), step.positions[0])] * len(augmentations),
     )

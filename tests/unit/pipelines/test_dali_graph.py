@@ -14,7 +14,14 @@ from nvidia.dali import backend
 from pipelines import dali_builder, dali_loader
 from pipelines.base import Position, Shard
 from pipelines.cases import Schedule
-from pipelines.dali_loader import GraphConfig, check_dali, files_pipeline, patches_pipeline, volumes_pipeline
+from pipelines.dali_loader import (
+    Draws,
+    GraphConfig,
+    check_dali,
+    files_pipeline,
+    patches_pipeline,
+    volumes_pipeline,
+)
 from pipelines.data_loader import LoaderConfig, build
 from pipelines.draw import Augmentation, noise_key
 from pipelines.errors import DataError
@@ -32,10 +39,12 @@ GRAPH = GraphConfig(
 )  # fmt: skip
 
 
+def schedule_of(batch_size: int, shard: Shard) -> Schedule:
+    return Schedule(num_cases=12, shard=shard, batch_size=batch_size, ga_steps=1, last_batch="drop", seed=5)
+
+
 def rank_noise(batch_size: int, noisy: set[int], epoch: int, shard: Shard) -> dict[int, np.ndarray]:
-    schedule = Schedule(
-        num_cases=12, shard=shard, batch_size=batch_size, ga_steps=1, last_batch="drop", seed=5
-    )
+    schedule = schedule_of(batch_size, shard)
     steps = list(itertools.islice(schedule.steps(Position(epoch)), schedule.steps_per_epoch))
     zeros = [np.zeros((1, *SHAPE), np.float32)] * batch_size
     labels = [np.zeros((1, *SHAPE), np.uint8)] * batch_size
@@ -50,6 +59,14 @@ def rank_noise(batch_size: int, noisy: set[int], epoch: int, shard: Shard) -> di
     for step in steps:
         found |= zip(step.positions, np.array(pipeline.run()[0].as_tensor()), strict=True)
     return found
+
+
+def test_the_graph_is_never_asked_for_empty_noise() -> None:
+    # On a GPU DALI's operator ends the process with SIGFPE for a sample without voxels.
+    step = next(iter(schedule_of(4, Shard(0, 1)).steps(Position(1))))
+    drawn = [Augmentation((False,) * 3, 1.0, SIGMA * wanted, 0) for wanted in (0, 0, 1, 0)]
+    shapes = Draws(*draws_of(drawn, SHAPE, 5, step, noise_in_graph=True)).noise
+    assert [tuple(shape) for shape in shapes] == [(1, 1, 1, 1)] * 2 + [(1, *SHAPE), (1, 1, 1, 1)]
 
 
 def noise(batch_size: int, noisy: set[int], epoch: int = 1, world_size: int = 1) -> dict[int, np.ndarray]:
