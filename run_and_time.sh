@@ -52,11 +52,13 @@ arguments=(
     --normalization "$NORMALIZATION" --activation "$ACTIVATION"
     --loader "$LOADER" --num_workers "$NUM_WORKERS" --layout "$LAYOUT" --image_dtype "$IMAGE_DTYPE"
     --data_cache "$DATA_CACHE" --cache_dtype "$CACHE_DTYPE" --reader "$READER" --sharding "$SHARDING"
-    --dali_device "$DALI_DEVICE" --amp_dtype "$AMP_DTYPE" --fused "$FUSED" --fused_ops "${fused_ops[@]}"
-    --val_batch_size "$VAL_BATCH_SIZE" --cudnn_benchmark_limit "$CUDNN_BENCHMARK_LIMIT"
-    --optimizer_backend "$OPTIMIZER_BACKEND" --ddp_gradient_dtype "$DDP_GRADIENT_DTYPE"
+    --dali_device "$DALI_DEVICE" --amp_dtype "$AMP_DTYPE" --fused "$FUSED"
+    --val_batch_size "$VAL_BATCH_SIZE" --optimizer_backend "$OPTIMIZER_BACKEND"
+    --ddp_gradient_dtype "$DDP_GRADIENT_DTYPE"
 )
 ((${#decay_epochs[@]} == 0)) || arguments+=(--lr_decay_epochs "${decay_epochs[@]}")
+((${#fused_ops[@]} == 0)) || arguments+=(--fused_ops "${fused_ops[@]}")
+[[ -z $CUDNN_BENCHMARK_LIMIT ]] || arguments+=(--cudnn_benchmark_limit "$CUDNN_BENCHMARK_LIMIT")
 [[ -z $MLPERF_STAMP ]] || arguments+=(--mlperf_stamp "$MLPERF_STAMP")
 [[ -z $STATIC_LOSS_SCALE ]] || arguments+=(--static_loss_scale "$STATIC_LOSS_SCALE")
 [[ -z $SAVE_CKPT_PATH ]] || arguments+=(--save_ckpt_path "$SAVE_CKPT_PATH")

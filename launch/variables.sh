@@ -73,13 +73,13 @@
 : "${AMP_DTYPE:=float16}"
 : "${STATIC_LOSS_SCALE:=}"       # empty: dynamic
 : "${FUSED:=auto}"
-: "${FUSED_OPS:=norm join loss}"
+: "${FUSED_OPS:=}"               # empty: all by the kernels, norm join loss by plain formulas
 : "${RECOMPUTE_NORM:=0}"
 : "${SHADOW_WEIGHTS:=0}"
 : "${CUDA_GRAPH:=0}"
 : "${COMPILE:=0}"
 : "${CUDNN_BENCHMARK:=0}"
-: "${CUDNN_BENCHMARK_LIMIT:=0}"
+: "${CUDNN_BENCHMARK_LIMIT:=}"   # with CUDNN_BENCHMARK=1; empty: 10, 0: all
 : "${VAL_BATCH_SIZE:=1}"
 : "${OPTIMIZER_BACKEND:=auto}"
 : "${DDP_ONE_BUCKET:=0}"

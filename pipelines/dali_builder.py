@@ -95,6 +95,7 @@ def build_dali(config: LoaderConfig, shard: Shard, device: torch.device, start: 
         # DALI has no bfloat16: that is cast on the way into the batch.
         half=config.image_dtype == "float16",
         noise_in_graph=noise_in_graph,
+        gpudirect=config.reader == "gds",
     )
     return DaliTrainLoader(
         front,

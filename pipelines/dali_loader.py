@@ -120,6 +120,8 @@ class GraphConfig:
     stored_half: bool
     half: bool
     noise_in_graph: bool
+    gpudirect: bool = False
+    """Whether DALI reads whole files straight into the GPU's memory."""
 
 
 Feed = Callable[[int], Sequence[Sequence[Any]]]
@@ -164,17 +166,21 @@ def volumes_pipeline(config: GraphConfig, volumes: Feed, starts: Feed, draws: Fe
 def files_pipeline(
     config: GraphConfig, images: Sequence[str], labels: Sequence[str], starts: Feed, draws: Feed
 ) -> Any:
-    """A pipeline over whole files, read in the order given, and cropped afterwards.
+    """A pipeline over whole files, read in the order given, and cropped afterwards on the graph's device.
 
-    On the GPU the reader is DALI's for GPUDirect Storage.
+    They are read by the host or, where the configuration says so, by DALI's reader for GPUDirect Storage.
     """
 
     @_definition(config)
     def pipeline() -> Any:
         def read(files: Sequence[str]) -> Any:
-            # Without mmap the host's reader fetches the file in one go; the GPU's has no such argument.
-            extra: dict[str, Any] = {} if config.device == "gpu" else {"dont_use_mmap": True}
-            whole = fn.readers.numpy(files=list(files), device=config.device, prefetch_queue_depth=2, **extra)
+            given: dict[str, Any] = {"files": list(files), "prefetch_queue_depth": 2}
+            if config.gpudirect:
+                whole = fn.readers.numpy(device="gpu", **given)
+            else:
+                # Without mmap the host's reader fetches the file in one go.
+                whole = fn.readers.numpy(device="cpu", dont_use_mmap=True, **given)
+                whole = whole.gpu() if config.device == "gpu" else whole
             return fn.reshape(whole, layout="CDHW")
 
         return _augmented(config, *_cropped(config, read(images), read(labels), starts), draws)

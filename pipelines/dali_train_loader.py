@@ -153,7 +153,10 @@ class DaliTrainLoader:
 def _reason(error: Exception) -> str:
     """The line of DALI's message that says what went wrong, without the traces around it."""
     lines = [line.strip() for line in str(error).partition("encountered:")[2].splitlines()]
-    return next(filter(None, lines), str(error).strip().splitlines()[-1])
+    reason = next(filter(None, lines), str(error).strip().splitlines()[-1])
+    if "CUFile" in reason:  # as where the driver nvidia-fs is not loaded
+        reason += " GPUDirect Storage does not work for these files here: use --reader file or window"
+    return reason
 
 
 class _Outputs:

@@ -5,6 +5,7 @@ import torch
 from model.ops import NATIVE, OPS, Backend, Ops, why_no_triton
 from runtime.arguments import RunConfig
 from runtime.errors import RunError
+from runtime.speed_arguments import PLAIN_BY_DEFAULT
 
 
 def choose_ops(config: RunConfig, device: torch.device) -> tuple[Ops, str]:
@@ -44,7 +45,8 @@ def choose_ops(config: RunConfig, device: torch.device) -> tuple[Ops, str]:
 
 
 def _ops(backend: Backend, config: RunConfig) -> Ops:
-    names = set(config.speed.fused_ops)
+    by_default = OPS if backend == "triton" else PLAIN_BY_DEFAULT
+    names = set(by_default if config.speed.fused_ops is None else config.speed.fused_ops)
     if config.normalization != "instancenorm":
         names -= {"norm", "join", "stem"}
     return Ops(**dict.fromkeys(names, backend))

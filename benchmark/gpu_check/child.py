@@ -23,6 +23,7 @@ FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "ceilings": ceilings.measure,
     "exactness": exactness.measure,
     "ladder": steps.measure,
+    "preparing": steps.measure,
     "convolutions": convolutions.measure,
     "kernels": convolutions.kernels,
     "fusions": fusions.measure,

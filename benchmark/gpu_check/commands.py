@@ -1,6 +1,7 @@
 """What runs as a command of its own: ``main.py --benchmark``, and the tests that need a GPU."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from benchmark.environment import ROOT
 from benchmark.fresh_process import ProcessError, run_fresh
+from benchmark.gpu_check.feedings import installed
 
 _COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped|deselected|xfailed|xpassed)\b")
 _MARK = "mark.gpu"
@@ -64,6 +66,8 @@ def tests(folder: Path, arguments: dict[str, Any], limit_s: float) -> dict[str, 
     # addopts: plugins that the repository's own options need may not be installed.
     options = ["-o", "addopts=", "-q", "--tb=line", "-rfE", "-p", "no:cacheprovider", "-m", "gpu"]
     options.append("--continue-on-collection-errors")
+    if installed("xdist") and not arguments["dry"]:
+        options += ["-n", str(max(1, min(8, len(os.sched_getaffinity(0)) // 2)))]
     ended = ""
     try:
         run_fresh([*python(arguments["dry"]), "-m", "pytest", *options, *arguments["files"]], log, limit_s)

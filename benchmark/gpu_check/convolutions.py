@@ -61,9 +61,8 @@ class Convolution:
 def measure(
     scale: Scale, layer: dict[str, Any], names: list[str], dtype: str, batch: int, ceilings: dict[str, float]
 ) -> dict[str, Any]:
-    """One layer in one dtype; cuDNN times all its algorithms first. ``ceilings``: tflops and gbps."""
+    """One layer in one dtype, by the algorithm that cuDNN takes. ``ceilings``: tflops and gbps."""
     shape, kind = Layer(**layer), dtype_of(dtype)
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit = True, 0
     convolution = Convolution(shape, batch, kind, scale.device)
     rows = {}
     for direction, calls in convolution.directions().items():
@@ -81,8 +80,7 @@ def row(timing: Timing, flops: int, bytes_moved: int, ceilings: dict[str, float]
 
 
 def kernels(scale: Scale, layers: list[dict[str, Any]], dtype: str, batch: int) -> dict[str, Any]:
-    """The longest kernel of each direction of each layer, by the profiler, after cuDNN has timed its own."""
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit = True, 0
+    """The longest kernel of each direction of each layer, by the profiler."""
     found = {}
     for given in layers:
         layer = Layer(**given)

@@ -15,6 +15,9 @@ from benchmark.gpu_check.plan import Item, Plan
 from benchmark.gpu_check.sections import Section
 from benchmark.gpu_check.worker import Worker
 
+_OVERRUN_S = 30.0
+"""How far an item may run into the time of the sections after its own."""
+
 
 class Course:
     """Runs sections.
@@ -121,7 +124,8 @@ class Course:
         if self.seconds >= self._budget_s * section.until:
             self._note(section, Outcome(item.name, NOT_RUN, "out of time"))
             return
-        limit_s = min(item.limit_s, self._budget_s - self.seconds)
+        share_s = self._budget_s * section.until - self.seconds
+        limit_s = min(item.limit_s, self._budget_s - self.seconds, share_s + _OVERRUN_S)
         values: dict[str, Any] | None = None
         try:
             if section.run:

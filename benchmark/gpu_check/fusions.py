@@ -4,8 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
-
 from benchmark.gpu_check import problems
 from benchmark.gpu_check.problem import Maker, Problem
 from benchmark.gpu_check.scale import Scale, dtype_of
@@ -20,7 +18,6 @@ def measure(
     scale: Scale, op: str, names: list[str], dtype: str, shape: dict[str, int], ceilings: dict[str, float]
 ) -> dict[str, Any]:
     """One operation at one shape: by the kernels, and natively in NDHWC and, for the norm, in NCDHW."""
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit = True, 0
     maker = Maker(dtype_of(dtype), scale.device)
     make: Callable[..., Problem] = getattr(problems, op)
     own = {"ready": True} if op == "transposed" else {}

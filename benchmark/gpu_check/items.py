@@ -11,8 +11,8 @@ from benchmark.gpu_check.plan import Item, Items, Plan
 from benchmark.gpu_check.scale import Scale
 
 SIXTEEN_BITS = ("bfloat16", "float16")
-COMPILING_S = 150.0
-"""What torch.compile may take for the network."""
+PREPARING_S = 150.0
+"""What torch.compile, or cuDNN's search, may take for the network."""
 HUGE_BATCH = 33
 """With 32 channels of 128^3 voxels the 33rd sample begins at element 2^31, where 32-bit offsets wrap."""
 HUGE_BATCH_JOINED = 17
@@ -90,16 +90,24 @@ def _exact(dtype: str, op: str, names: list[str], shape: dict[str, int], alone: 
 
 def ladder(plan: Plan, journal: Journal) -> Items:
     """The rungs, each at its batch."""
+    return _steps(plan, slow=False)
+
+
+def preparing(plan: Plan, journal: Journal) -> Items:
+    """The rungs that take long before their first step."""
+    return _steps(plan, slow=True)
+
+
+def _steps(plan: Plan, slow: bool) -> Items:
     scale, found = plan.scale, []
     _, flops = flops_per_image(scale.filters, scale.patch)
     batches = {"large": scale.large_batch, "small": scale.small_batch}
-    for one, size in points():
+    for one, size in points(slow):
         arguments = {"flags": flags_of(scale, one), "batch": batches[size], "flops_per_image": flops}
-        compiles = "--compile" in one.flags
         not_here = "needs CUDA: " + one.what if scale.dry and one.needs_cuda else ""
         name = f"{one.name} batch {batches[size]}"
-        limit_s = COMPILING_S if compiles else 90.0
-        found.append(Item(name, arguments, limit_s, fresh=compiles, not_here=not_here))
+        limit_s = PREPARING_S if slow else 90.0
+        found.append(Item(name, arguments, limit_s, fresh=slow, not_here=not_here))
     return found
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from benchmark.gpu_check.scale import Scale
 
-NDHWC = ("--layout", "NDHWC", "--cudnn_benchmark")
+NDHWC = ("--layout", "NDHWC")
 FLOAT16 = ("--amp", "--amp_dtype", "float16")
 BFLOAT16 = ("--amp", "--amp_dtype", "bfloat16")
 SHADOW = (*NDHWC, *BFLOAT16, "--shadow_weights")
@@ -29,7 +29,7 @@ class Rung:
 RUNGS = (
     Rung("reference", "NCDHW, float16 with the dynamic scaler, as the MLPerf reference runs",
          (*FLOAT16, "--layout", "NCDHW", "--fused", "native")),
-    Rung("ndhwc", "+ NDHWC, all of cuDNN's algorithms timed", (*NDHWC, *FLOAT16, "--fused", "native")),
+    Rung("ndhwc", "+ NDHWC", (*NDHWC, *FLOAT16, "--fused", "native")),
     Rung("norm", "+ fused norm", (*NDHWC, *FLOAT16, "--fused", "triton", "--fused_ops", "norm")),
     Rung("loss", "+ fused loss", (*NDHWC, *FLOAT16, "--fused", "triton", "--fused_ops", "norm", "loss")),
     Rung("join", "+ fused join: the default of --fused", (*NDHWC, *FLOAT16, *DEFAULT_OPS)),
@@ -43,6 +43,8 @@ BESIDE = (
     Rung("graph", "everything but the fused stem and head", (*SHADOW, *DEFAULT_OPS, "--cuda_graph")),
     Rung("float16", "everything, in float16 with a static scale",
          (*NDHWC, *FLOAT16, "--static_loss_scale", "32768", "--shadow_weights", *ALL_OPS, "--cuda_graph")),
+    Rung("search", "everything, ten of cuDNN's algorithms timed for each convolution",
+         (*SHADOW, *ALL_OPS, "--cuda_graph", "--cudnn_benchmark")),
     Rung("compile", "ndhwc in bfloat16 through torch.compile",
          (*NDHWC, *BFLOAT16, "--fused", "native", "--compile")),
 )  # fmt: skip
@@ -53,14 +55,15 @@ _ORDER = (
     ("everything", "large"), ("graph", "large"), ("reference", "large"), ("everything", "small"),
     ("ndhwc", "large"), ("join", "large"), ("norm", "large"), ("ends", "large"), ("shadow", "large"),
     ("float16", "large"), ("loss", "large"), ("reference", "small"), ("join", "small"), ("ndhwc", "small"),
-    ("compile", "large"),
 )  # fmt: skip
-"""The most promising first, then what says most in the time that is left; the compiler's minute last."""
+"""The most promising first, then what says most in the time that is left."""
+_SLOW = (("search", "large"), ("compile", "large"))
+"""What takes a minute or more before its first step."""
 
 
-def points() -> list[tuple[Rung, str]]:
+def points(slow: bool) -> list[tuple[Rung, str]]:
     """What to measure, in this order, each at the ``large`` or the ``small`` batch."""
-    return [(_BY_NAME[name], batch) for name, batch in _ORDER]
+    return [(_BY_NAME[name], batch) for name, batch in (_SLOW if slow else _ORDER)]
 
 
 def rung(name: str) -> Rung:

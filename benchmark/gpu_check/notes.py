@@ -24,6 +24,8 @@ How to read it:
 * **Exactness**: outputs and gradients of each kernel against the plain formulas in float64, for the same
   inputs. A kernel is right where its error, in the norm and at the worst element, is at most twice that of
   PyTorch's own path in the same dtype, plus 1e-6 of the whole. Memory is filled with NaN beforehand.
+* **Convolutions** run the algorithm that cuDNN's heuristics take, as training does without
+  `--cudnn_benchmark`; the step `search` lets PyTorch time ten for each.
 * **Convolutions and fused operations** are timed between CUDA events; calls of less than a millisecond are
   recorded as a CUDA graph and its replay is timed (`how`). Inputs smaller than the L2 cache take turns, so
   that each has left it (`copies`): in training the operation before may have just written them, and such

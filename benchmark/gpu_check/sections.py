@@ -1,8 +1,8 @@
 """The sections of the check in the order of their worth, and the items that each consists of."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ SECTIONS = (
         name="exactness",
         title="every kernel at the network's shapes, forward and backward, against float64: its error beside "
         "that of PyTorch's own path (relative, worst of all outputs and gradients)",
-        until=0.27,
+        until=0.2,
         items=items.exactness,
         line=lines.exactness,
         wrong=_too_far,
@@ -76,46 +76,46 @@ SECTIONS = (
     Section(
         name="ladder",
         title="training steps on resident batches",
-        until=0.55,
+        until=0.4,
         items=items.ladder,
         line=lines.step,
         wrong=_lost,
     ),
     Section(
+        name="end-to-end",
+        title="main.py --benchmark with the fastest configuration and each loader",
+        until=0.65,
+        items=feedings.end_to_end,
+        line=lines.end_to_end,
+        run=commands.end_to_end,
+    ),
+    Section(
         name="convolutions",
-        title="every convolution, NDHWC, fastest of cuDNN's algorithms: microseconds (TFLOP/s, share of "
+        title="every convolution, NDHWC, as cuDNN chooses: microseconds (TFLOP/s, share of "
         "matmul; GB/s, share of copy)",
-        until=0.70,
+        until=0.72,
         items=items.convolutions,
         line=lines.convolution,
     ),
     Section(
         name="fusions",
         title="fused operations beside PyTorch's own: microseconds forward / forward and backward",
-        until=0.77,
+        until=0.8,
         items=items.fusions,
         line=lines.fusion,
     ),
     Section(
         name="curves",
         title="loss curves from the same seed",
-        until=0.85,
+        until=0.86,
         items=items.curves,
         line=lines.curve,
         after=curves.verdict,
     ),
     Section(
-        name="end-to-end",
-        title="main.py --benchmark with the fastest configuration and each loader",
-        until=0.93,
-        items=feedings.end_to_end,
-        line=lines.end_to_end,
-        run=commands.end_to_end,
-    ),
-    Section(
         name="kernels",
         title="names of the longest kernels",
-        until=0.95,
+        until=0.88,
         items=items.kernels,
         line=lines.kernels,
         wrong=_slow,
@@ -123,11 +123,33 @@ SECTIONS = (
     Section(
         name="tests",
         title="tests that need a GPU",
-        until=1.0,
+        until=0.95,
         items=items.tests,
         line=lines.tests,
         wrong=_failed,
         run=commands.tests,
     ),
+    Section(
+        name="preparing",
+        title="training steps that take long to prepare: cuDNN's search, torch.compile",
+        until=1.0,
+        items=items.preparing,
+        line=lines.step,
+        wrong=_lost,
+    ),
 )
 """In the order in which they run."""
+
+
+def chosen(names: Sequence[str]) -> list[Section]:
+    """The sections of these names, which share the time of those left out as they share their own."""
+    shares, begin = {}, 0.0
+    for section in SECTIONS:
+        shares[section.name], begin = section.until - begin, section.until
+    whole = sum(shares[section.name] for section in SECTIONS if section.name in names)
+    found, until = [], 0.0
+    for section in SECTIONS:
+        if section.name in names:
+            until += shares[section.name] / whole
+            found.append(replace(section, until=until))
+    return found

@@ -135,7 +135,7 @@ def _tests(journal: Journal) -> list[str]:
 
 def _steps(journal: Journal, scale: Scale) -> list[str]:
     found = [f"{'step':<24}{'img/s':>8}{'ms':>9}{'TFLOP/s':>9}{'share':>7}{'GB':>7}{'of 76.0':>9}"]
-    for one in sorted(journal.of("ladder"), key=_rate):
+    for one in sorted(_all_steps(journal), key=_rate):
         if one.values is None:
             found.append(f"{one.name:<24}{one.status}: {one.reason}"[:110])
             continue
@@ -148,6 +148,10 @@ def _steps(journal: Journal, scale: Scale) -> list[str]:
             f"{share:>7}{memory:>7}{beside:>9}"
         )
     return found if len(found) > 1 else []
+
+
+def _all_steps(journal: Journal) -> list[Outcome]:
+    return [*journal.of("ladder"), *journal.of("preparing")]
 
 
 def _rate(one: Outcome) -> float:
@@ -172,7 +176,7 @@ def _best(journal: Journal, scale: Scale) -> list[str]:
         return ["this was a dry run on a CPU, at other sizes: none of its numbers is a measurement"]
     found = []
     for batch in (scale.small_batch, scale.large_batch):
-        of_batch = [one for one in journal.of("ladder") if one.values and one.values["batch"] == batch]
+        of_batch = [one for one in _all_steps(journal) if one.values and one.values["batch"] == batch]
         if of_batch:
             best = max(of_batch, key=_rate)
             values = best.values or {}

@@ -10,7 +10,7 @@ from benchmark.gpu_check.course import Course
 from benchmark.gpu_check.journal import Journal
 from benchmark.gpu_check.plan import Item, Items, Plan
 from benchmark.gpu_check.scale import DRY
-from benchmark.gpu_check.sections import Section
+from benchmark.gpu_check.sections import SECTIONS, Section, chosen
 from benchmark.record import read_record
 from tests.unit.benchmark.gpu_checks import journal
 
@@ -95,7 +95,7 @@ def test_nothing_begins_when_its_time_is_up_and_what_is_left_goes_on_to_others(t
     )
     assert statuses(found, "ladder") == [("ok", ""), ("ok", ""), ("not run", "out of time")]
     assert statuses(found, "curves") == [("ok", ""), ("ok", ""), ("not run", "out of time")]
-    assert [asked[2] for asked in worker.log if asked != "stop"] == [60.0, 60.0, 40.0, 39.0]
+    assert [asked[2] for asked in worker.log if asked != "stop"] == [60.0, 50.0, 40.0, 39.0]
 
 
 def test_what_is_not_here_is_not_asked_for(tmp_path: Path) -> None:
@@ -142,3 +142,11 @@ def test_an_interruption_ends_the_children_and_keeps_what_there_is(tmp_path: Pat
         run(tmp_path, section("ladder", *items, parallel=parallel))
     (kept,) = read_record(tmp_path).results["sections"]["ladder"]["items"]
     assert kept["name"] == "a"
+
+
+def test_chosen_sections_have_the_time_of_the_others() -> None:
+    every = chosen([section.name for section in SECTIONS])
+    assert [section.until for section in every] == pytest.approx([section.until for section in SECTIONS])
+    some = chosen(["end-to-end", "ladder"])
+    assert [section.name for section in some] == ["ladder", "end-to-end"]
+    assert [section.until for section in some] == pytest.approx([0.2 / 0.45, 1.0])

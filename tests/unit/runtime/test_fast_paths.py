@@ -10,7 +10,7 @@ from runtime.errors import RunError
 from runtime.fast_paths import choose_ops
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
-KERNELS = Ops(norm="triton", join="triton", loss="triton")
+KERNELS = Ops(norm="triton", join="triton", loss="triton", stem="triton", head="triton")
 TWINS = Ops(norm="reference", join="reference", loss="reference")
 
 
@@ -29,7 +29,8 @@ def chosen(flags: str, device: torch.device) -> tuple[Ops, str]:
     ("flags", "device", "ops", "sentence"),
     [
         ("", GPU, NATIVE, "nothing, PyTorch's own modules (auto: the kernels do not read --layout NCDHW)"),
-        ("--layout NDHWC", GPU, KERNELS, "norm, join, loss by Triton's kernels (auto: a GPU that runs them)"),
+        ("--layout NDHWC", GPU, KERNELS,
+         "norm, join, loss, stem, head by Triton's kernels (auto: a GPU that runs them)"),
         ("--layout NDHWC", CPU, TWINS, "by plain formulas (auto: no GPU, and these keep the layout)"),
         ("--layout NDHWC --fused native", GPU, NATIVE, "as asked"),
         ("--layout NDHWC --fused off", GPU, TWINS, "by plain formulas (as asked)"),
@@ -37,7 +38,8 @@ def chosen(flags: str, device: torch.device) -> tuple[Ops, str]:
         ("--layout NDHWC --fused triton", GPU, KERNELS, "as asked"),
         ("--layout NDHWC --fused_ops loss stem head", GPU,
          Ops(loss="triton", stem="triton", head="triton"), "loss, stem, head by Triton"),
-        ("--layout NDHWC --normalization batchnorm", GPU, Ops(loss="triton"), "loss by Triton"),
+        ("--layout NDHWC --normalization batchnorm", GPU, Ops(loss="triton", head="triton"),
+         "loss, head by Triton"),
         ("--layout NDHWC --normalization batchnorm --fused_ops norm join", GPU, NATIVE, "nothing"),
     ],
 )  # fmt: skip
