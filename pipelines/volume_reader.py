@@ -14,6 +14,7 @@ a few milliseconds.
 
 import math
 import os
+import stat
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
@@ -41,8 +42,12 @@ class MappedVolume(Generic[_Scalar]):
 
     def __init__(self, path: Path, *dtypes: type[_Scalar]) -> None:
         try:
-            with path.open("rb") as file:
-                self.identity = Identity.of(os.fstat(file.fileno()))
+            # A pipe would be waited for until somebody writes.
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise CaseError(f"cannot read {path}: no regular file: {_REMEDY}")
+                self.identity = Identity.of(status)
                 shape, dtype, offset = _check_header(path, file, self.identity.size, dtypes)
                 self._mapping = Mapping(file, self.identity.size)
         except OSError as error:

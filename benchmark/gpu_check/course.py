@@ -129,6 +129,7 @@ class Course:
         values: dict[str, Any] | None = None
         try:
             if section.run:
+                child.end()  # it would keep a part of the device
                 values = section.run(self._scratch, item.arguments, limit_s)
             else:
                 values = child.ask(section.name, item.arguments, limit_s)

@@ -59,7 +59,7 @@ class Scale:
 REAL = Scale(
     dry=False, filters=MLPERF_FILTERS, patch=128, large_batch=7, small_batch=2, matmul=8192,
     copy_bytes=4 << 30, timing_s=0.06, min_samples=5, warmup_steps=8, window_s=2.5, min_steps=10,
-    max_steps=60, end_to_end_steps=60, curve_steps=300, curve_patch=64,
+    max_steps=60, end_to_end_steps=100, curve_steps=300, curve_patch=64,
     dtypes=("bfloat16", "float16", "float32"), jobs=4,
 )  # fmt: skip
 """On a GPU."""

@@ -155,6 +155,12 @@ def test_pickles_are_never_read(tmp_path: Path) -> None:
         MappedVolume(path, np.float32)
 
 
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npy")
+    with pytest.raises(DataError, match=r"cannot read .*pipe.npy: no regular file"):
+        MappedVolume(tmp_path / "pipe.npy", np.float32)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_one_of_several_dtypes_is_taken(dtype: type, tmp_path: Path) -> None:
     path = save(tmp_path / "v.npy", image().astype(dtype))
