@@ -16,6 +16,7 @@ LOADERS = ("pytorch", "dali", "synthetic")
 DataCache = Literal["none", "host", "device"]
 Reader = Literal["window", "file", "gds"]
 DaliPlace = Literal["auto", "gpu", "cpu"]
+DaliDevice = Literal["cpu", "gpu"]
 ImageDtype = Literal["float32", "float16", "bfloat16"]
 
 

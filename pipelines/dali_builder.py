@@ -4,8 +4,8 @@ import torch
 
 from pipelines.base import Position, Shard, TrainLoader
 from pipelines.cases import cases_of
-from pipelines.config import LoaderConfig
-from pipelines.dali_loader import DaliDevice, GraphConfig, check_dali
+from pipelines.config import DaliDevice, LoaderConfig
+from pipelines.dali_loader import GraphConfig, check_dali
 from pipelines.dali_train_loader import DaliTrainLoader, slots_needed
 from pipelines.dataset import build_samples, schedule, split_cases
 from pipelines.device_volumes import DeviceVolumes, device_bytes

@@ -8,8 +8,9 @@ one. The draws come from ``pipelines.draw`` as tensors; nothing in the graph has
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from pipelines.config import DaliDevice
 from pipelines.draw import Shape
 from pipelines.errors import DataError
 from pipelines.slots import Layout
@@ -23,8 +24,6 @@ try:
     from nvidia.dali import backend, fn, pipeline_def, types
 except ImportError:
     dali = None
-
-DaliDevice = Literal["cpu", "gpu"]
 
 SKIPAHEAD = 65537
 """Sequences of DALI's Philox generator between neighbouring samples of a batch: ``kSkipaheadPerSample`` of

@@ -10,7 +10,6 @@ import torch
 
 from pipelines.base import BEGINNING, EvalLoader, Position, Shard, TrainLoader
 from pipelines.config import LoaderConfig
-from pipelines.dali_builder import build_dali, dali_noise
 from pipelines.dataset import build_samples, schedule, split_cases
 from pipelines.errors import DataError
 from pipelines.evaluation_loader import VolumeLoader, shard_cases
@@ -41,7 +40,7 @@ def fingerprint(config: LoaderConfig, shard: Shard, device: torch.device) -> dic
     names = ("input_shape", "oversampling", "brightness", "last_batch", "sharding", "cache_dtype")
     found = {name: str(getattr(config, name)) for name in names}
     found["samples per step"] = str(schedule(config, shard).samples_per_step)
-    found["noise"] = "DALI's" if config.loader == "dali" and dali_noise(config, device) else "the host's"
+    found["noise"] = BUILDERS[config.loader].noise(config, device)
     if config.loader == "synthetic":
         return found | {"data": "synthetic"}
     cases = split_cases(config)[0]
@@ -93,6 +92,25 @@ class Builder:
 
     train: Callable[[LoaderConfig, Shard, torch.device, Position], TrainLoader]
     evaluation: Callable[[LoaderConfig, Shard, torch.device], EvalLoader]
+    noise: Callable[[LoaderConfig, torch.device], str]
+    """Who draws it."""
+
+
+def _dali_train(config: LoaderConfig, shard: Shard, device: torch.device, start: Position) -> TrainLoader:
+    # DALI takes a quarter of a second to be imported, which those who do not use it need not wait for.
+    from pipelines.dali_builder import build_dali
+
+    return build_dali(config, shard, device, start)
+
+
+def _dali_noise(config: LoaderConfig, device: torch.device) -> str:
+    from pipelines.dali_builder import dali_noise
+
+    return "DALI's" if dali_noise(config, device) else _host_noise(config, device)
+
+
+def _host_noise(config: LoaderConfig, device: torch.device) -> str:
+    return "the host's"
 
 
 def _pytorch_train(config: LoaderConfig, shard: Shard, device: torch.device, start: Position) -> TrainLoader:
@@ -144,8 +162,8 @@ def _synthetic_evaluation(config: LoaderConfig, shard: Shard, device: torch.devi
 
 
 BUILDERS = {
-    "pytorch": Builder(_pytorch_train, _evaluation),
-    "dali": Builder(build_dali, _evaluation),
-    "synthetic": Builder(_synthetic_train, _synthetic_evaluation),
+    "pytorch": Builder(_pytorch_train, _evaluation, _host_noise),
+    "dali": Builder(_dali_train, _evaluation, _dali_noise),
+    "synthetic": Builder(_synthetic_train, _synthetic_evaluation, _host_noise),
 }
 """The loaders there are, by the name that ``--loader`` takes."""

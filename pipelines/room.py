@@ -8,8 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from pipelines.base import Neighbours
-from pipelines.config import LoaderConfig
-from pipelines.dali_loader import DaliDevice
+from pipelines.config import DaliDevice, LoaderConfig
 from pipelines.draw import Shape
 from pipelines.errors import DataError
 from pipelines.shared_memory import one_for_all

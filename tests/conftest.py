@@ -1,7 +1,10 @@
 """Fixtures and helpers that all tests share."""
 
+import multiprocessing
 import os
+import signal
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,16 @@ if not torch.cuda.is_available():
 # A shared machine's pauses are no failures of the code.
 settings.register_profile("voxelrate", deadline=None)
 settings.load_profile("voxelrate")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _server_of_workers() -> None:
+    """The first one who needs workers starts their server for all tests, with or without what conversions
+    import: let it have that, or every worker of theirs takes a second and a half to begin."""
+    multiprocessing.set_forkserver_preload(["preprocess.case"])
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    forkserver.ensure_running()
+    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from tests.integration.test_distributed import TORCHRUN
 
 TRACING = Path(__file__).with_name("tracing.py")
 LOADERS = {
-    "pytorch": ("--loader", "pytorch"),
+    "pytorch": ("--loader", "pytorch", "--optimizer", "adam", "--lr_warmup_epochs", 2),
     "dali": ("--loader", "dali", "--data_cache", "host", "--sharding", "static"),
 }
 

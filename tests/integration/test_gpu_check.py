@@ -38,8 +38,8 @@ def test_everything_runs_with_what_a_gpu_machine_has(cubes: Path, tmp_path: Path
     assert not bad, (bad, done.stderr[-2000:])
     assert done.returncode == 0
     assert list(sections) == [
-        "ceilings", "exactness", "ladder", "convolutions", "fusions", "curves", "end-to-end", "kernels",
-        "tests",
+        "ceilings", "exactness", "ladder", "end-to-end", "convolutions", "fusions", "curves", "kernels",
+        "tests", "preparing",
     ]  # fmt: skip
     assert record.suite == "gpu-check-dry-run"
     assert record.results["complete"]

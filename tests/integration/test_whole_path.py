@@ -30,25 +30,6 @@ def test_train_and_evaluate_the_best_again(cubes: Path, tmp_path: Path) -> None:
     assert float(evaluated.split("mean_dice ")[1].split()[0]) == pytest.approx(max(scores), abs=5e-5)
 
 
-def final_state(path: Path) -> dict[str, torch.Tensor]:
-    return torch.load(path, weights_only=True)["last_model_state_dict"]
-
-
-@pytest.mark.parametrize("options", ["adam"])  # sgd, also with a loss scale: test_exact_restart.py
-def test_a_continued_run_equals_the_uninterrupted_one(cubes: Path, tmp_path: Path, options: str) -> None:
-    common = [
-        "main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--seed", 5, "--learning_rate", 0.01,
-        "--lr_warmup_epochs", 3, "--optimizer", *options.split(),
-    ]  # fmt: skip
-    whole, parts = tmp_path / "whole.pth", tmp_path / "parts.pth"
-    succeed(*common, "--epochs", 4, "--save_ckpt_path", whole)
-    succeed(*common, "--epochs", 2, "--save_ckpt_path", parts)
-    output = succeed(*common, "--epochs", 4, "--save_ckpt_path", parts, "--load_ckpt_path", parts)
-    assert "with epoch 3" in output
-    expected, found = final_state(whole), final_state(parts)
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-
-
 def test_a_checkpoint_of_the_reference_is_evaluated_and_continued(cubes: Path, tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours.pth", tmp_path / "theirs.pth"
     common = ["main.py", "--data_dir", cubes, *SMALL, "--log_dir", tmp_path, "--learning_rate", 0.01]
