@@ -22,6 +22,7 @@ from pipelines.dali_loader import (
     patches_pipeline,
     volumes_pipeline,
 )
+from pipelines.dali_train_loader import _reason
 from pipelines.data_loader import LoaderConfig, build
 from pipelines.draw import Augmentation, noise_key
 from pipelines.errors import DataError
@@ -198,3 +199,10 @@ def test_the_place_of_augmentation_is_said(config: LoaderConfig) -> None:
     assert loader.description.startswith("dali on cpu, 1 threads, 0.0 GiB of shared host memory, ")
     assert loader.description.endswith("noise made on the host")
     loader.close()
+
+
+def test_a_machine_without_gpudirect_storage_is_told_what_to_do() -> None:
+    said = "Critical error in pipeline:\nError encountered:\n\nCUFile import failed: a.npy. Not registered."
+    found = _reason(RuntimeError(said))
+    assert found.startswith("CUFile import failed: a.npy. Not registered. GPUDirect Storage does not work")
+    assert found.endswith("use --reader file or window")
