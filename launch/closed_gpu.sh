@@ -3,7 +3,7 @@
 # of the reference convergence points for a global batch of 28 and 56 (mlperf_logging 4.1.68,
 # rcp_checker/training_4.0.0/rcps_unet3d.json) and of NVIDIA's v4.0 submissions (training_results_v4.0,
 # NVIDIA/benchmarks/unet3d, config_DGXH100_1x8x7.sh and config_DGXH100_9x8x1.sh). How the step is computed is this
-# program's own, and in this way it was measured on one H200; none of these configurations has run on several GPUs yet.
+# program's own, measured on one H200 (results); none of these configurations has run yet.
 MLPERF_DIVISION=${MLPERF_DIVISION:-closed}
 MLPERF_STATUS=${MLPERF_STATUS:-onprem}
 LEARNING_RATE=${LEARNING_RATE:-2.0}

@@ -2,9 +2,7 @@
 
 import multiprocessing
 import os
-import signal
 import sys
-from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -24,10 +22,10 @@ settings.load_profile("voxelrate")
 def _server_of_workers() -> None:
     """The first one who needs workers starts their server for all tests, with or without what conversions
     import: let it have that, or every worker of theirs takes a second and a half to begin."""
+    from preprocess import pool  # found by the line above that adds to sys.path
+
     multiprocessing.set_forkserver_preload(["preprocess.case"])
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    forkserver.ensure_running()
-    signal.signal(signal.SIGINT, previous)
+    pool._start_server_ignoring_interrupts()
 
 
 @pytest.fixture(autouse=True)

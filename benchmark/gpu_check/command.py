@@ -20,7 +20,7 @@ from benchmark.gpu_check.journal import FAILED, WRONG, Journal
 from benchmark.gpu_check.notes import folder_of, write_notes
 from benchmark.gpu_check.plan import Plan
 from benchmark.gpu_check.scale import scale_of
-from benchmark.gpu_check.sections import SECTIONS, chosen
+from benchmark.gpu_check.sections import SECTIONS
 from benchmark.gpu_check.worker import Worker
 from benchmark.sweep.grid import duration
 from runtime.errors import RunError
@@ -72,13 +72,14 @@ def run(flags: argparse.Namespace) -> int:
     set_aside(folder / "record.json")
     command = ["python", "-m", "benchmark", *flags.argv]
     journal = Journal(folder, scale.dry, command, environment, asdict(scale) | {"budget_s": flags.budget})
+    chosen = [section for section in SECTIONS if section.name in flags.sections]
     course = Course(
         Plan(scale, flags.data_dir), journal, scratch, flags.budget, partial(Worker, dry=scale.dry)
     )
     journal.say(summary.versions(environment))
     complete = False
     try:
-        course.run(chosen(flags.sections))
+        course.run(chosen)
         complete = True
     finally:
         journal.write(complete)

@@ -43,6 +43,8 @@ class Course:
         self._plan, self._journal, self._scratch = plan, journal, scratch
         self._budget_s, self._make, self._now = budget_s, worker, now
         self._begin = now()
+        self._until_s = 0.0
+        """When the section at hand has had its share, in seconds since the beginning."""
         self._interrupted = threading.Event()
         self._child = worker(scratch / "child.txt")
         """For all that is done alone: it may go on from section to section."""
@@ -55,8 +57,10 @@ class Course:
 
     def run(self, sections: Sequence[Section]) -> None:
         """Everything, until the time is up; children are ended whatever happens."""
+        whole = sum(section.share for section in sections)
         try:
             for section in sections:
+                self._until_s += self._budget_s * section.share / whole
                 self._section(section)
         finally:
             self._interrupted.set()
@@ -121,11 +125,10 @@ class Course:
             status, _, reason = item.not_here.partition(": ")
             self._note(section, Outcome(item.name, status, reason))
             return
-        if self.seconds >= self._budget_s * section.until:
+        if self.seconds >= self._until_s:
             self._note(section, Outcome(item.name, NOT_RUN, "out of time"))
             return
-        share_s = self._budget_s * section.until - self.seconds
-        limit_s = min(item.limit_s, self._budget_s - self.seconds, share_s + _OVERRUN_S)
+        limit_s = min(item.limit_s, min(self._budget_s, self._until_s + _OVERRUN_S) - self.seconds)
         values: dict[str, Any] | None = None
         try:
             if section.run:

@@ -8,8 +8,8 @@ NDHWC = ("--layout", "NDHWC")
 FLOAT16 = ("--amp", "--amp_dtype", "float16")
 BFLOAT16 = ("--amp", "--amp_dtype", "bfloat16")
 SHADOW = (*NDHWC, *BFLOAT16, "--shadow_weights")
-DEFAULT_OPS = ("--fused", "triton", "--fused_ops", "norm", "join", "loss")
-ALL_OPS = (*DEFAULT_OPS, "stem", "head")
+INNER_OPS = ("--fused", "triton", "--fused_ops", "norm", "join", "loss")
+ALL_OPS = (*INNER_OPS, "stem", "head")
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ RUNGS = (
     Rung("ndhwc", "+ NDHWC", (*NDHWC, *FLOAT16, "--fused", "native")),
     Rung("norm", "+ fused norm", (*NDHWC, *FLOAT16, "--fused", "triton", "--fused_ops", "norm")),
     Rung("loss", "+ fused loss", (*NDHWC, *FLOAT16, "--fused", "triton", "--fused_ops", "norm", "loss")),
-    Rung("join", "+ fused join: the default of --fused", (*NDHWC, *FLOAT16, *DEFAULT_OPS)),
-    Rung("shadow", "+ shadow weights, bfloat16 without a scaler", (*SHADOW, *DEFAULT_OPS)),
-    Rung("ends", "+ fused stem and head", (*SHADOW, *ALL_OPS)),
+    Rung("join", "+ fused join", (*NDHWC, *FLOAT16, *INNER_OPS)),
+    Rung("shadow", "+ shadow weights, bfloat16 without a scaler", (*SHADOW, *INNER_OPS)),
+    Rung("ends", "+ fused stem and head: all that --fused covers", (*SHADOW, *ALL_OPS)),
     Rung("everything", "+ the step as a CUDA graph", (*SHADOW, *ALL_OPS, "--cuda_graph")),
 )  # fmt: skip
 """The ladder, each rung the one before it and one thing more."""
 
 BESIDE = (
-    Rung("graph", "everything but the fused stem and head", (*SHADOW, *DEFAULT_OPS, "--cuda_graph")),
+    Rung("graph", "everything but the fused stem and head", (*SHADOW, *INNER_OPS, "--cuda_graph")),
     Rung("float16", "everything, in float16 with a static scale",
          (*NDHWC, *FLOAT16, "--static_loss_scale", "32768", "--shadow_weights", *ALL_OPS, "--cuda_graph")),
     Rung("search", "everything, ten of cuDNN's algorithms timed for each convolution",

@@ -1,8 +1,8 @@
 """The sections of the check in the order of their worth, and the items that each consists of."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,9 @@ class Section:
 
     name: str
     title: str
-    until: float
-    """Share of the budget after which no further item begins; what earlier sections leave is theirs."""
+    share: float
+    """Of the time of all sections that are run. When it is over no further item begins; what earlier sections
+    leave is theirs too."""
     items: Callable[[Plan, Journal], Items]
     line: Callable[[Values], str]
     """What is printed of an item's values."""
@@ -59,7 +60,7 @@ SECTIONS = (
     Section(
         name="ceilings",
         title="ceilings: a large matrix product and a device copy",
-        until=0.05,
+        share=0.05,
         items=items.ceilings,
         line=lines.ceiling,
     ),
@@ -67,7 +68,7 @@ SECTIONS = (
         name="exactness",
         title="every kernel at the network's shapes, forward and backward, against float64: its error beside "
         "that of PyTorch's own path (relative, worst of all outputs and gradients)",
-        until=0.2,
+        share=0.15,
         items=items.exactness,
         line=lines.exactness,
         wrong=_too_far,
@@ -76,7 +77,7 @@ SECTIONS = (
     Section(
         name="ladder",
         title="training steps on resident batches",
-        until=0.4,
+        share=0.2,
         items=items.ladder,
         line=lines.step,
         wrong=_lost,
@@ -84,7 +85,7 @@ SECTIONS = (
     Section(
         name="end-to-end",
         title="main.py --benchmark with the fastest configuration and each loader",
-        until=0.65,
+        share=0.25,
         items=feedings.end_to_end,
         line=lines.end_to_end,
         run=commands.end_to_end,
@@ -93,21 +94,21 @@ SECTIONS = (
         name="convolutions",
         title="every convolution, NDHWC, as cuDNN chooses: microseconds (TFLOP/s, share of "
         "matmul; GB/s, share of copy)",
-        until=0.72,
+        share=0.07,
         items=items.convolutions,
         line=lines.convolution,
     ),
     Section(
         name="fusions",
         title="fused operations beside PyTorch's own: microseconds forward / forward and backward",
-        until=0.8,
+        share=0.08,
         items=items.fusions,
         line=lines.fusion,
     ),
     Section(
         name="curves",
         title="loss curves from the same seed",
-        until=0.86,
+        share=0.06,
         items=items.curves,
         line=lines.curve,
         after=curves.verdict,
@@ -115,7 +116,7 @@ SECTIONS = (
     Section(
         name="kernels",
         title="names of the longest kernels",
-        until=0.88,
+        share=0.02,
         items=items.kernels,
         line=lines.kernels,
         wrong=_slow,
@@ -123,7 +124,7 @@ SECTIONS = (
     Section(
         name="tests",
         title="tests that need a GPU",
-        until=0.95,
+        share=0.07,
         items=items.tests,
         line=lines.tests,
         wrong=_failed,
@@ -132,24 +133,10 @@ SECTIONS = (
     Section(
         name="preparing",
         title="training steps that take long to prepare: cuDNN's search, torch.compile",
-        until=1.0,
+        share=0.05,
         items=items.preparing,
         line=lines.step,
         wrong=_lost,
     ),
 )
 """In the order in which they run."""
-
-
-def chosen(names: Sequence[str]) -> list[Section]:
-    """The sections of these names, which share the time of those left out as they share their own."""
-    shares, begin = {}, 0.0
-    for section in SECTIONS:
-        shares[section.name], begin = section.until - begin, section.until
-    whole = sum(shares[section.name] for section in SECTIONS if section.name in names)
-    found, until = [], 0.0
-    for section in SECTIONS:
-        if section.name in names:
-            until += shares[section.name] / whole
-            found.append(replace(section, until=until))
-    return found

@@ -1,4 +1,4 @@
-"""Ten faults at random moments of small runs, of which ``make chaos`` has more."""
+"""Ten faults at random moments of small runs, of which ``make chaos`` has more; and a short soak."""
 
 import os
 import signal
@@ -57,3 +57,16 @@ def test_an_interrupted_campaign_leaves_nothing_but_its_record(tmp_path: Path) -
     assert processes_naming(str(temporary)) == []
     assert list(temporary.iterdir()) == []
     assert str(temporary) not in Path("/proc/mounts").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_short_soak_looks_at_both_loaders(tmp_path: Path) -> None:
+    python("-m", "benchmark", "soak", "--minutes", 0.1, "--steps", 60, "--every", 0.2, "--out", tmp_path)
+    soaks = read_record(tmp_path).results["soaks"]
+    assert [soak["loader"] for soak in soaks] == ["pytorch", "dali"]
+    for soak in soaks:
+        assert soak["status"] == 143
+        assert not [line for line in soak["wrong"] if line.startswith("left behind")]
+        assert soak["series"]["steps"][-1] >= 30
+        assert min(soak["series"]["memory_bytes"][5:]) > 50e6
+    assert "per 1,000 steps" in (tmp_path / "notes.md").read_text(encoding="utf-8")

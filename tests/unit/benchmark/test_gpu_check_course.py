@@ -10,7 +10,7 @@ from benchmark.gpu_check.course import Course
 from benchmark.gpu_check.journal import Journal
 from benchmark.gpu_check.plan import Item, Items, Plan
 from benchmark.gpu_check.scale import DRY
-from benchmark.gpu_check.sections import SECTIONS, Section, chosen
+from benchmark.gpu_check.sections import SECTIONS, Section
 from benchmark.record import read_record
 from tests.unit.benchmark.gpu_checks import journal
 
@@ -41,11 +41,11 @@ class FakeWorker:
         self.log.append("stop")
 
 
-def section(name: str, *items: Item, until: float = 1.0, **more: Any) -> Section:
+def section(name: str, *items: Item, share: float = 1.0, **more: Any) -> Section:
     def found(plan: Plan, journal: Journal) -> Items:
         return items
 
-    return Section(name=name, title=name, until=until, items=found, line=str, **more)
+    return Section(name=name, title=name, share=share, items=found, line=str, **more)
 
 
 def run(folder: Path, *sections: Section, budget_s: float = 100.0) -> tuple[Journal, list[FakeWorker]]:
@@ -90,7 +90,7 @@ def test_nothing_begins_when_its_time_is_up_and_what_is_left_goes_on_to_others(t
     slow = [Item(name, {"takes": 30.0}) for name in "abc"]
     found, (worker,) = run(
         tmp_path,
-        section("ladder", *slow, until=0.5),
+        section("ladder", *slow),
         section("curves", Item("d"), Item("e", {"takes": 50.0}), Item("f")),
     )
     assert statuses(found, "ladder") == [("ok", ""), ("ok", ""), ("not run", "out of time")]
@@ -109,7 +109,7 @@ def test_a_section_that_cannot_begin_costs_no_other(tmp_path: Path) -> None:
     def broken(plan: Plan, journal: Journal) -> Items:
         raise KeyError("ceilings")
 
-    bad = Section(name="ladder", title="", until=1.0, items=broken, line=str)
+    bad = Section(name="ladder", title="", share=1.0, items=broken, line=str)
     found, _ = run(tmp_path, bad, section("curves", Item("a")))
     assert statuses(found, "ladder") == [("failed", "KeyError: 'ceilings'")]
     assert statuses(found, "curves") == [("ok", "")]
@@ -144,9 +144,9 @@ def test_an_interruption_ends_the_children_and_keeps_what_there_is(tmp_path: Pat
     assert kept["name"] == "a"
 
 
-def test_chosen_sections_have_the_time_of_the_others() -> None:
-    every = chosen([section.name for section in SECTIONS])
-    assert [section.until for section in every] == pytest.approx([section.until for section in SECTIONS])
-    some = chosen(["end-to-end", "ladder"])
-    assert [section.name for section in some] == ["ladder", "end-to-end"]
-    assert [section.until for section in some] == pytest.approx([0.2 / 0.45, 1.0])
+def test_sections_share_the_time_of_those_that_are_left_out(tmp_path: Path) -> None:
+    assert sum(section.share for section in SECTIONS) == pytest.approx(1.0)
+    items = [Item(name, {"takes": 10.0}) for name in "abcdefg"]
+    found, _ = run(tmp_path, section("ladder", *items, share=0.2), section("curves", *items, share=0.3))
+    done = [sum(status == "ok" for status, _ in statuses(found, name)) for name in ("ladder", "curves")]
+    assert done == [4, 6]
